@@ -120,7 +120,9 @@ def build_pool(
     shifted inwards, so that all boxes have one size and none leaves the image.
     """
     if unit == "box" and box is None:
-        raise DataError("unit is 'box' but no box size is given. Expected voxels per axis, for example box = [32, 64, 64].")
+        raise DataError(
+            "unit is 'box' but no box size is given. Expected voxels per axis, for example box = [32, 64, 64]."
+        )
     samples: list[Sample] = []
     for row, (case, shape) in enumerate(zip(cases, shapes, strict=True)):
         samples.extend(_samples_of(case, row, shape, unit, box))
@@ -128,7 +130,9 @@ def build_pool(
     return Pool(unit, tuple(cases), tuple(samples))
 
 
-def _samples_of(case: Case, row: int, shape: tuple[int, ...], unit: Unit, box: tuple[int, ...] | None) -> Iterator[Sample]:
+def _samples_of(
+    case: Case, row: int, shape: tuple[int, ...], unit: Unit, box: tuple[int, ...] | None
+) -> Iterator[Sample]:
     whole = Region((0,) * len(shape), shape)
     if unit == "whole" or (unit == "slice" and len(shape) == 2):
         yield Sample(case.id, row, whole, 0.5)

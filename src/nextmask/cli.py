@@ -1,0 +1,415 @@
+"""The command line: one command per verb of `Study`. Parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nextmask.errors import NextmaskError
+
+if TYPE_CHECKING:
+    from nextmask.study.rounds import Round
+    from nextmask.study.study import Report, Study
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Which medical images to annotate first, and next; and how good a segmenter they train.",
+)
+out = Console()
+err = Console(stderr=True)
+
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="the study's folder")]
+Option = Annotated[
+    list[str] | None, typer.Option("--option", help="an option of the strategy, NAME=VALUE; may be repeated")
+]
+
+
+def main() -> None:
+    """Run the command line; a mistake that the user can mend ends with one message and exit code 2."""
+    try:
+        app()
+    except NextmaskError as error:
+        err.print(f"[red bold]nextmask:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("Interrupted. The same command goes on from here.")
+        sys.exit(130)
+
+
+@app.command()
+def new(
+    study: StudyFolder,
+    images: Annotated[str, typer.Option(help="a cases.csv, a folder, or a quoted glob")],
+    classes: Annotated[str, typer.Option(help="names of the classes 1, 2, ... of a mask, separated by commas")],
+    masks: Annotated[str | None, typer.Option(help="a folder of masks that pair with the images by name")] = None,
+    scribbles: Annotated[
+        str | None, typer.Option(help="a folder of scribbles that pair with the images by name")
+    ] = None,
+    unit: Annotated[str, typer.Option(help="what one sample is: whole, slice or box")] = "whole",
+    box: Annotated[str | None, typer.Option(help="size of a box in voxels, Z,Y,X")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="another name of a column, patient=subject_group; may be repeated")
+    ] = None,
+    mask_code: Annotated[
+        list[str] | None, typer.Option(help="what a code in mask files means: 255=CLASS or 4=ignore")
+    ] = None,
+    scribble_code: Annotated[list[str] | None, typer.Option(help="the same for scribble files")] = None,
+    supervision: Annotated[str, typer.Option(help="what is drawn: mask or scribble")] = "mask",
+    split_by: Annotated[str, typer.Option(help="column whose values never land on two sides of the split")] = "patient",
+    test_fraction: Annotated[float, typer.Option(help="share that is kept for testing")] = 0.2,
+    encoder: Annotated[str, typer.Option(help="what strategies see of an image: intensity or network")] = "intensity",
+    iterations: Annotated[int | None, typer.Option(help="training steps a round; derived if not given")] = None,
+    seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
+) -> None:
+    """Make a study from images: read every file once, split by patient, derive the preprocessing."""
+    from nextmask.study.config import parse_config
+    from nextmask.study.study import Study
+
+    names = [name.strip() for name in classes.split(",")]
+    values = {
+        "images": _relative(images, study),
+        "masks": _relative(masks, study),
+        "scribbles": _relative(scribbles, study),
+        "columns": dict(_pairs(column, "--column")),
+        "classes": names,
+        "unit": unit,
+        "box": None if box is None else [int(n) for n in box.split(",")],
+        "mask_codes": _codes(mask_code, names, "--mask-code"),
+        # The code above the last class is how scribble data sets write "not annotated"; it is written into study.toml.
+        "scribble_codes": _codes(scribble_code, names, "--scribble-code") or {len(names) + 1: "ignore"},
+        "supervision": supervision,
+        "split_by": split_by,
+        "test_fraction": test_fraction,
+        "encoder": encoder,
+        "iterations": iterations,
+        "seed": seed,
+    }
+    with _progress() as report:
+        made = Study.create(study, parse_config(values, "the command line"), report=report)
+    _print_facts(made)
+    count = _count_problems(made)
+    out.print(
+        f"{count} problems were found in the files: nextmask check {study}"
+        if count
+        else "No problems were found in the files."
+    )
+    out.print(f"Next: nextmask query {study} -n 20 --strategy typiclust", soft_wrap=True)
+
+
+@app.command()
+def check(study: StudyFolder, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List everything that is wrong with the files, and what to do about each."""
+    from nextmask.study.cohort import find_problems
+    from nextmask.study.config import read_config
+
+    with _progress() as report:
+        problems = find_problems(study, read_config(study), _labelled(report, "reading images"))
+    if as_json:
+        print(json.dumps([vars(problem) for problem in problems], indent=2))
+    else:
+        for problem in problems:
+            colour = "red" if problem.severity == "error" else "yellow"
+            out.print(
+                f"[{colour}]{problem.severity}[/] [bold]{escape(problem.where)}[/] ({problem.kind}): {escape(problem.message)}",
+                soft_wrap=True,
+            )
+            out.print(f"    → {escape(problem.remedy)}", soft_wrap=True)
+        errors = sum(problem.severity == "error" for problem in problems)
+        out.print(f"{errors} errors, {len(problems) - errors} warnings.")
+    if any(problem.severity == "error" for problem in problems):
+        raise typer.Exit(1)
+
+
+@app.command()
+def query(
+    study: StudyFolder,
+    n: Annotated[int, typer.Option("-n", "--query-size", help="how many samples to ask for")] = 20,
+    strategy: Annotated[str, typer.Option(help="how to choose them")] = "typiclust",
+    option: Option = None,
+) -> None:
+    """Choose the samples to annotate next, and write the worklist."""
+    with _opened(study) as opened:
+        asked = opened.query(n, strategy, **_options(option))
+    table = Table(
+        "", "sample", "case", "patient", title=f"Round {asked.number}: {len(asked.samples)} samples by {asked.strategy}"
+    )
+    for place, name in enumerate(asked.samples, start=1):
+        case = opened.pool.case_of(opened.pool.row_of[name])
+        table.add_row(str(place), escape(name), escape(case.id), escape(case.patient))
+    out.print(table)
+    out.print(f"Worklist: {study / asked.details['worklist']['path']}", soft_wrap=True)
+    out.print(f"Next: draw the masks, then nextmask annotate {study} --from DIR", soft_wrap=True)
+
+
+@app.command()
+def annotate(
+    study: StudyFolder,
+    source: Annotated[Path | None, typer.Option("--from", help="folder of masks, named by sample or by case")] = None,
+    replace: Annotated[bool, typer.Option(help="also take masks that correct earlier ones")] = False,
+    drop: Annotated[list[str] | None, typer.Option(help="give up a sample; may be repeated")] = None,
+    because: Annotated[str, typer.Option(help="why the samples are given up")] = "",
+    author: Annotated[str | None, typer.Option(help="who drew them")] = None,
+) -> None:
+    """Take in masks drawn elsewhere, each checked against its image's grid."""
+    if (source is None) == (not drop):
+        raise typer.BadParameter("give either --from DIR, or --drop SAMPLE --because WHY")
+    with _opened(study) as opened:
+        if drop:
+            opened.drop(dict.fromkeys(drop, because or "no reason given"), author=author)
+            out.print(f"Gave up {len(drop)} samples.")
+            return
+        assert source is not None
+        result = opened.annotate(source, replace=replace, author=author)
+    out.print(
+        f"{len(result.stored)} masks taken in, {len(result.unchanged)} unchanged, {len(result.missing)} still missing, "
+        f"{len(result.refused)} refused; {len(result.unused)} files in {source} belong to no open sample."
+    )
+    for name, why in result.refused.items():
+        err.print(f"[red]refused[/] [bold]{escape(name)}[/]: {escape(why)}", soft_wrap=True)
+    for name in result.missing[:10]:
+        out.print(f"missing: {escape(name)}", soft_wrap=True)
+    if result.refused:
+        raise typer.Exit(2)
+    if not result.missing:
+        out.print(f"Next: nextmask train {study}", soft_wrap=True)
+
+
+@app.command()
+def train(
+    study: StudyFolder,
+    partial: Annotated[bool, typer.Option(help="train although some masks of the latest query are missing")] = False,
+) -> None:
+    """Train a new segmenter on all masks so far."""
+    with _opened(study) as opened:
+        done = opened.train(partial=partial)
+    out.print(
+        f"Round {done.number}: trained on {done.training['trained_on']} samples for "
+        f"{done.training['config']['iterations']} iterations in {done.training['seconds']:.0f} s on {done.training['device']}."
+    )
+    out.print(f"Next: nextmask evaluate {study}, or nextmask query {study}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(study: StudyFolder) -> None:
+    """Measure the latest segmenter on the test cases."""
+    with _opened(study) as opened:
+        done = opened.evaluate()
+    _print_scores(opened, done)
+    out.print(f"All scores: {study / done.evaluation['path']}", soft_wrap=True)
+
+
+@app.command()
+def show(study: StudyFolder, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Show the rounds, what comes next, and the Dice so far."""
+    from nextmask.study.study import Study
+    from nextmask.study.summary import summary
+
+    opened = Study(study)
+    if as_json:
+        print(json.dumps(summary(opened), indent=2))
+        return
+    _print_facts(opened)
+    _print_rounds(opened)
+
+
+@app.command()
+def simulate(
+    study: StudyFolder,
+    strategy: Annotated[str, typer.Option(help="how to choose the samples")] = "typiclust",
+    query_size: Annotated[int, typer.Option("-n", "--query-size", help="samples a round")] = 20,
+    rounds: Annotated[int, typer.Option(help="how many rounds to play")] = 4,
+    seed: Annotated[int, typer.Option(help="of the strategy and the training")] = 0,
+    supervision: Annotated[str | None, typer.Option(help="what the oracle draws: mask or scribble")] = None,
+    encoder: Annotated[str | None, typer.Option(help="what strategies see of an image")] = None,
+    iterations: Annotated[int | None, typer.Option(help="training steps a round")] = None,
+    option: Option = None,
+) -> None:
+    """Play rounds with an oracle that knows the masks; the study itself is not touched."""
+    from nextmask.study.simulate import simulate as play
+
+    given = {"supervision": supervision, "encoder": encoder, "iterations": iterations}
+    settings = {name: value for name, value in given.items() if value is not None}
+    with _progress() as report:
+        played = play(
+            study,
+            strategy=strategy,
+            query_size=query_size,
+            rounds=rounds,
+            seed=seed,
+            settings=settings,
+            options=_options(option),
+            report=report,
+        )
+    _print_rounds(played)
+    out.print(f"Simulation: {played.folder}", soft_wrap=True)
+
+
+@app.command()
+def report(study: StudyFolder, to: Annotated[Path | None, typer.Option(help="where to write it")] = None) -> None:
+    """Write one self-contained HTML file: curves, queried samples, scores, and what was derived."""
+    from nextmask.study.study import Study
+    from nextmask.study.summary import write_report
+
+    path = write_report(Study(study), to)
+    out.print(f"Report: {path}", soft_wrap=True)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where to put the patients and the study")] = Path("demo"),
+) -> None:
+    """Draw synthetic patients, simulate a study on them, and write its report; needs no network and no data."""
+    from nextmask.study.demo import run_demo
+
+    with _progress() as told:
+        played, path = run_demo(folder, told)
+    _print_rounds(played)
+    out.print(f"Report: {path.resolve()}", soft_wrap=True)
+
+
+# -- printing ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Study]:
+    from nextmask.study.study import Study
+
+    with _progress() as report:
+        yield Study(folder, report=report)
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """Show a bar for each kind of work; lines instead of bars where the output is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        bars: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=total)
+            progress.update(bars[what], completed=done, total=total)
+            if done == total and not err.is_terminal:
+                err.print(f"{what}: {done}/{total}")
+
+        yield report
+
+
+def _labelled(report: Report, what: str) -> Any:
+    return lambda done, total: report(what, done, total)
+
+
+def _print_facts(study: Study) -> None:
+    from nextmask.study.summary import facts
+
+    table = Table(show_header=False, box=None)
+    for name, value in facts(study).items():
+        table.add_row(f"[bold]{escape(name)}[/]", escape(value))
+    out.print(table)
+
+
+def _print_rounds(study: Study) -> None:
+    from nextmask.study.summary import labeled_after
+
+    table = Table(
+        "round", "labeled", "strategy", "next", *(f"Dice {escape(name)}" for name in study.config.classes), "mean Dice"
+    )
+    for each, labeled in zip(study.rounds, labeled_after(study.rounds), strict=True):
+        table.add_row(str(each.number), str(labeled), each.strategy, each.stage, *_dice_cells(study, each))
+    out.print(table)
+
+
+def _dice_cells(study: Study, round: Round) -> list[str]:
+    from nextmask.study.summary import mean_dice
+
+    if round.scores is None:
+        return ["–"] * (len(study.config.classes) + 1)
+    values = [round.scores[name]["dice"] for name in study.config.classes]
+    return [_number(value) for value in (*values, mean_dice(round))]
+
+
+def _print_scores(study: Study, round: Round) -> None:
+    assert round.scores is not None
+    known = any(scores["hd95"] is not None for scores in round.scores.values())
+    columns = {"dice": "Dice", **({"hd95": "HD95 mm", "nsd": "NSD", "assd": "ASSD mm"} if known else {})}
+    table = Table("class", *columns.values(), title=f"Round {round.number}: {round.evaluation['cases']} test cases")
+    for name, scores in round.scores.items():
+        table.add_row(escape(name), *(_number(scores[metric]) for metric in columns))
+    out.print(table)
+    if not known:
+        out.print("The spacing of the images is unknown, so no distance in mm is given.")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _count_problems(study: Study) -> int:
+    from nextmask.study.cohort import find_problems
+
+    return len(find_problems(study.folder, study.config))
+
+
+# -- parsing -----------------------------------------------------------------------------------------------------------
+
+
+def _relative(path: str | None, study: Path) -> str | None:
+    import os
+
+    return None if path is None else os.path.relpath(path, study)
+
+
+def _pairs(texts: list[str] | None, flag: str) -> Iterator[tuple[str, str]]:
+    for text in texts or []:
+        name, sign, value = text.partition("=")
+        if not sign or not name or not value:
+            raise typer.BadParameter(f"{flag} {text!r}: expected NAME=VALUE")
+        yield name.strip(), value.strip()
+
+
+def _codes(texts: list[str] | None, classes: list[str], flag: str) -> dict[int, int | str]:
+    """Read 255=lv (a class by name), 255=1 (by number) or 4=ignore."""
+    meaning: dict[str, int | str] = {name: number for number, name in enumerate(classes, start=1)}
+    codes: dict[int, int | str] = {}
+    for code, value in _pairs(texts, flag):
+        known = meaning.get(value, "ignore" if value == "ignore" else 0 if value == "background" else None)
+        if not code.lstrip("-").isdigit() or (known is None and not value.isdigit()):
+            raise typer.BadParameter(f"{flag} {code}={value}: expected CODE=CLASS, CODE=background or CODE=ignore")
+        codes[int(code)] = int(value) if known is None else known
+    return codes
+
+
+def _options(texts: list[str] | None) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, value in _pairs(texts, "--option"):
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options

@@ -1,0 +1,123 @@
+"""study.toml: what a user may set, about a dozen keys; everything else is derived and written into the ledger."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from nextmask.data.files import write_text
+from nextmask.data.pool import IGNORE
+from nextmask.errors import StudyError
+
+FILE = "study.toml"
+
+
+def _codes(value: Any) -> Any:
+    """Read {"4": "ignore"} as {4: 255}."""
+    if not isinstance(value, dict):
+        return value
+    return {int(code): IGNORE if meaning == "ignore" else int(meaning) for code, meaning in value.items()}
+
+
+Codes = Annotated[dict[int, int], BeforeValidator(_codes)]
+
+
+class StudyConfig(BaseModel):
+    """The settings of a study. An unknown key is an error with a suggestion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: str = Field(description="a cases.csv, a folder or a glob; relative to the study folder")
+    masks: str | None = Field(None, description="a folder of masks that pair with the images by name")
+    scribbles: str | None = Field(None, description="a folder of scribbles that pair with the images by name")
+    columns: dict[str, str] = Field(
+        {}, description="other names of columns in cases.csv, as {patient = 'subject_group'}"
+    )
+    classes: tuple[str, ...] = Field(description="names of the classes 1, 2, ... of a mask; 0 is background")
+    unit: Literal["whole", "slice", "box"] = Field("whole", description="what one sample is")
+    box: tuple[int, ...] | None = Field(None, description="voxels per axis (z, y, x) of a sample where unit = 'box'")
+    mask_codes: Codes = Field(
+        {}, description="other codes in mask files: {255 = 1}, or {9 = 'ignore'} for not annotated"
+    )
+    scribble_codes: Codes = Field({}, description="other codes in scribble files")
+    supervision: Literal["mask", "scribble"] = Field("mask", description="what the oracle of a simulation draws")
+    split_by: str = Field("patient", description="the column whose values never land on two sides of the split")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the split units that is kept for testing")
+    encoder: str = Field("intensity", description="what strategies see of an image: intensity or network")
+    seed: int = Field(0, ge=0, description="of everything that is drawn")
+    iterations: int | None = Field(
+        None, gt=0, description="training steps a round; derived from the device if not given"
+    )
+    working_size: int | None = Field(None, ge=16, description="longest side of a typical image as the network sees it")
+    window: tuple[float, float] | None = Field(
+        None, description="CT window in Hounsfield units, if not the derived one"
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
+    cache: str = Field("cache", description="folder of preprocessed images; may be deleted at any time")
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) != len(names) or len(names) > IGNORE - 1:
+            raise ValueError("expected one to 254 different names")
+        return names
+
+
+def read_config(folder: Path) -> StudyConfig:
+    """Read a study's settings.
+
+    Raises:
+        StudyError: there is no study in the folder, or its settings are wrong; every wrong key is named.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise StudyError(
+            f"there is no study in {folder} (no {FILE}). Expected a folder made by nextmask. "
+            f"Make one: nextmask new {folder} --images FOLDER_OR_CSV --classes NAME,NAME"
+        )
+    try:
+        return parse_config(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{path} is no valid TOML: {error}. Expected lines like: seed = 0. Mend that line.") from error
+
+
+def parse_config(values: dict[str, Any], where: str = FILE) -> StudyConfig:
+    """Check settings; every wrong one is named in one message."""
+    try:
+        return StudyConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise StudyError(f"{where} has {len(lines)} wrong settings:\n  " + "\n  ".join(lines)) from error
+
+
+def write_config(folder: Path, config: StudyConfig) -> None:
+    """Write every setting with its meaning, so that the file explains itself."""
+    values = config.model_dump()
+    lines = ["# Settings of this nextmask study. What is commented out is derived or has its default.", ""]
+    for name, field in StudyConfig.model_fields.items():
+        lines.append(f"# {field.description}")
+        value = values[name]
+        lines.append(f"# {name} =" if value in (None, {}) else f"{name} = {_toml(value)}")
+    write_text(folder / FILE, "\n".join(lines) + "\n")
+
+
+def _explain(problem: Any) -> str:
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, StudyConfig.model_fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(StudyConfig.model_fields)}"
+        return f"{name}: there is no such setting; {hint}"
+    return f"{name} = {problem['input']!r}: {problem['msg']}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,63 @@
+"""Samples on the working grid: what encoders see of one, and what a learner is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from nextmask.data.cache import Cache
+from nextmask.data.images import read_mask
+from nextmask.data.pool import Pool
+
+Load = Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+class Labels:
+    """The pool's samples, read from the cache one at a time."""
+
+    def __init__(self, folder: Path, pool: Pool, cache: Cache, *, planar: bool):
+        self.folder = folder
+        self.pool = pool
+        self.cache = cache
+        self.planar = planar
+
+    def image(self, row: int) -> np.ndarray:
+        """Return a sample's working image: (channels, y, x) if planar, else (channels, z, y, x) of its region."""
+        sample = self.pool.samples[row]
+        image = self.cache.image(sample.case)
+        return self._cut(image, row) if self.planar else image[(slice(None), *self._region(row))]
+
+    def samples(self, masks: Mapping[str, Path]) -> list[Load]:
+        """Return for every annotated sample a function that opens its working image and mask."""
+        return [partial(self._load, self.pool.row_of[name], path) for name, path in sorted(masks.items())]
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Return the working shape of every case of the pool."""
+        return [placement.working for placement in self.cache.placements]
+
+    def _load(self, row: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        case = self.pool.samples[row].case
+        mask = self.cache.mask(case, path.name.split(".")[0][-12:], lambda: read_mask(path)[0])
+        image = self.cache.image(case)
+        return (self._cut(image, row), self._cut(mask, row)) if self.planar else (image, mask)
+
+    def _cut(self, array: np.ndarray, row: int) -> np.ndarray:
+        """Take the slice of a planar sample; the slice axis is never cropped nor resampled."""
+        if array.ndim == 2 or (array.ndim == 3 and len(self.pool.samples[row].region.start) == 2):
+            return array
+        return array[..., self.pool.samples[row].region.start[0], :, :]
+
+    def _region(self, row: int) -> tuple[slice, ...]:
+        """Find a sample's region on the working grid."""
+        sample = self.pool.samples[row]
+        where = self.cache.placements[sample.case]
+        parts = []
+        for a, b, start, kept, working in zip(
+            sample.region.start, sample.region.stop, where.start, where.kept, where.working, strict=True
+        ):
+            first = int(np.clip(np.floor((a - start) * working / kept), 0, working - 1))
+            parts.append(slice(first, int(np.clip(np.ceil((b - start) * working / kept), first + 1, working))))
+        return tuple(parts)

@@ -1,0 +1,98 @@
+"""Rounds: what a study's events add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from nextmask.study.ledger import Event
+
+Stage = Literal["annotate", "train", "evaluate", "done"]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the study folder that an event names, with the SHA-256 of its bytes."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Round:
+    """A query, its masks, the segmenter trained on all masks so far, and what it scored.
+
+    Samples are named by their id. ``stage`` follows from what is there; it is never stored.
+    """
+
+    number: int
+    strategy: str
+    samples: tuple[str, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    masks: Mapping[str, StoredFile] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    segmenter: StoredFile | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, float | None]] | None = None
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Samples that were asked for and have neither a mask nor a reason why not."""
+        return tuple(name for name in self.samples if name not in self.masks and name not in self.dropped)
+
+    @property
+    def stage(self) -> Stage:
+        """Name what this round needs next."""
+        if self.scores is not None:
+            return "done"
+        if self.segmenter is not None:
+            return "evaluate"
+        return "annotate" if self.missing else "train"
+
+
+def fold(events: Iterable[Event]) -> tuple[Round, ...]:
+    """Add up events to rounds."""
+    rounds: dict[int, Round] = {}
+    for event in events:
+        if event.kind == "queried":
+            rounds[event.payload["round"]] = _queried(event.payload)
+        elif event.kind != "created":
+            number = event.payload["round"]
+            rounds[number] = _ADD[event.kind](rounds[number], event.payload)
+        if event.kind in ("annotated", "dropped"):
+            rounds[max(rounds)] = _outdated(rounds[max(rounds)])
+    return tuple(rounds[number] for number in sorted(rounds))
+
+
+def _queried(payload: Mapping[str, Any]) -> Round:
+    return Round(payload["round"], payload["strategy"], tuple(payload["samples"]), payload)
+
+
+def _annotated(round: Round, payload: Mapping[str, Any]) -> Round:
+    file = StoredFile(payload["path"], payload["sha256"])
+    dropped = {name: why for name, why in round.dropped.items() if name != payload["sample"]}
+    return replace(round, masks={**round.masks, payload["sample"]: file}, dropped=dropped)
+
+
+def _dropped(round: Round, payload: Mapping[str, Any]) -> Round:
+    masks = {name: file for name, file in round.masks.items() if name != payload["sample"]}
+    return replace(round, masks=masks, dropped={**round.dropped, payload["sample"]: payload["reason"]})
+
+
+def _outdated(round: Round) -> Round:
+    """Forget the segmenter of the latest round: the masks that it was trained on are no longer the masks there are."""
+    return replace(round, segmenter=None, training={}, scores=None, evaluation={})
+
+
+def _trained(round: Round, payload: Mapping[str, Any]) -> Round:
+    file = StoredFile(payload["path"], payload["sha256"])
+    return replace(round, segmenter=file, training=payload, scores=None, evaluation={})
+
+
+def _evaluated(round: Round, payload: Mapping[str, Any]) -> Round:
+    return replace(round, scores=payload["scores"], evaluation=payload)
+
+
+_ADD = {"annotated": _annotated, "dropped": _dropped, "trained": _trained, "evaluated": _evaluated}

@@ -1,0 +1,433 @@
+"""A study: rounds over one pool, in one folder. Its four verbs are the only way to change it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmask.data.cache import Cache
+from nextmask.data.files import Progress, digest, digest_json
+from nextmask.data.pool import IGNORE, Pool, Sample, build_pool
+from nextmask.data.preprocess import Preprocessing, derive
+from nextmask.errors import DataError, StudyBusy, StudyError
+from nextmask.selection import STRATEGIES
+from nextmask.selection.select import select
+from nextmask.study import evaluation, worklist
+from nextmask.study.annotations import AnnotationReport, Annotator, MaskFolder, fit_to_case, store_mask
+from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
+from nextmask.study.config import StudyConfig, read_config, write_config
+from nextmask.study.evidence import Evidence
+from nextmask.study.labels import Labels
+from nextmask.study.ledger import Event, Ledger, head
+from nextmask.study.rounds import Round, StoredFile, fold
+from nextmask.study.versions import versions
+
+Report = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+
+class Study:
+    """Rounds over one pool, in one folder.
+
+    Open one with ``Study(folder)``, make one with `Study.create`. Each verb does its work under the study's lock, writes
+    its files, and then adds its event to the ledger; called again after a crash, it goes on where it was.
+    """
+
+    def __init__(self, folder: Path | str, *, report: Report | None = None):
+        self.folder = Path(folder)
+        self.config = read_config(self.folder)
+        self._report = report
+        self._ledger = Ledger(self.folder / "ledger.sqlite")
+        if not self.events:
+            raise StudyError(
+                f"the study in {self.folder} was not finished being made. Expected a list of cases and a split. "
+                "Run the same `nextmask new` again; files that were read already are not read again."
+            )
+        self._refuse_changed_files()
+
+    @classmethod
+    def create(
+        cls, folder: Path | str, config: StudyConfig, *, cohort: Cohort | None = None, report: Report | None = None
+    ) -> Study:
+        """Make a study: read all files, split by patient, derive the preprocessing, and write it all down.
+
+        A ``cohort`` that is given is taken as it is (a simulation shares the cases and the split of its study).
+
+        Raises:
+            StudyError: there is a study already, or no usable case.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, "new"):
+            ledger = Ledger(folder / "ledger.sqlite")
+            if ledger.read():
+                raise StudyError(
+                    f"there is a study in {folder} already. Expected a new folder. Choose another name, or delete that "
+                    "folder if nothing in it is of use."
+                )
+            write_config(folder, config)
+            cohort = cohort or make_cohort(folder, config, _labelled(report, "reading images"))
+            ledger.append("created", _created(folder, config, cohort), after=head(()))
+            ledger.close()
+        return cls(folder, report=report)
+
+    # -- what is -----------------------------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Everything that has happened, oldest first."""
+        return self._ledger.read()
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """All rounds so far, the latest last."""
+        return fold(self.events)
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """All usable cases."""
+        return read_cohort(self.folder)
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The samples that may be queried; row i of every array is sample i."""
+        part = self.cohort.on("pool")
+        return build_pool(part.cases, [scan.shape for scan in part.scans], self.config.unit, self.config.box)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How images are brought to the working grid, as derived when the study was made."""
+        derived = self.events[0].payload["preprocessing"]
+        return Preprocessing(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in derived.items()}
+        )
+
+    @property
+    def planar(self) -> bool:
+        """Say whether samples are two-dimensional: slices or pictures."""
+        return self.config.unit == "slice" or len(self.cohort.scans[0].shape) == 2
+
+    @cached_property
+    def device(self) -> str:
+        """The device that networks run on, as PyTorch names it."""
+        from nextmask.training.device import choose_device
+
+        return choose_device(self.config.device)
+
+    @property
+    def labeled(self) -> np.ndarray:
+        """Say for every sample whether it was dealt with: annotated, or dropped with a reason; bool (samples,)."""
+        labeled = np.zeros(len(self.pool), bool)
+        for round in self.rounds:
+            labeled[[self.pool.row_of[name] for name in (*round.masks, *round.dropped)]] = True
+        return labeled
+
+    @cached_property
+    def labels(self) -> Labels:
+        """What samples look like on the working grid."""
+        return Labels(self.folder, self.pool, self.cache("pool"), planar=self.planar)
+
+    def cache(self, side: str) -> Cache:
+        """Preprocessed images of the pool or of the test cases."""
+        part = self.cohort.on(side)
+        return Cache(self.folder / self.config.cache, part.cases, part.scans, self.preprocessing, planar=self.planar)
+
+    def path(self, file: StoredFile) -> Path:
+        """Find a file that the ledger names, unchanged.
+
+        Raises:
+            StudyError: it is gone, or is not what it was.
+        """
+        path = self.folder / file.path
+        if not path.is_file() or digest(path) != file.sha256:
+            state = "was changed" if path.is_file() else "is missing"
+            raise StudyError(
+                f"{path} {state} since the ledger recorded it. Expected the file as it was written. Restore it from a backup."
+            )
+        return path
+
+    # -- the verbs ---------------------------------------------------------------------------------------------------
+
+    def query(self, n: int, strategy: str = "typiclust", **options: Any) -> Round:
+        """Ask which ``n`` samples should be annotated next.
+
+        As long as the latest query waits for all of its masks, asking for the same again returns that query.
+
+        Raises:
+            StudyError: the latest round has masks still missing, or is not trained on yet.
+            SelectionError: ``n`` is more than there is, or the strategy does not exist.
+        """
+        with self._writing("query") as events:
+            rounds = fold(events)
+            asked = {"strategy": strategy, "n": n, "options": options}
+            if rounds and not rounds[-1].masks and not rounds[-1].dropped:
+                return _same_query(rounds[-1], asked)
+            _refuse_unfinished(rounds)
+            number = len(rounds) + 1
+            evidence = Evidence(self, rounds[-1].segmenter if rounds else None)
+            rows = select(
+                _strategy(strategy, options),
+                evidence.mapping(),
+                self.labeled,
+                n,
+                rng=np.random.default_rng([self.config.seed, number]),
+            )
+            samples = [self.pool.samples[row].id for row in rows]
+            listed = worklist.write(self.folder, number, self.pool, [int(row) for row in rows])
+            payload = {"round": number, **asked, "samples": samples, "used": evidence.used, "worklist": vars(listed)}
+            self._ledger.append("queried", payload, after=head(events))
+        return self.rounds[-1]
+
+    def annotate(
+        self, annotator: Annotator | Path | str, *, replace: bool = False, author: str | None = None
+    ) -> AnnotationReport:
+        """Take in masks of the samples that were asked for; each one that is in order is kept, whatever the others are.
+
+        Args:
+            annotator: a folder of masks, or anything that returns the mask of a sample.
+            replace: also take masks that differ from those of samples annotated before (a correction).
+            author: who drew them; the user of this computer if not given.
+        """
+        if isinstance(annotator, Path | str):
+            annotator = self._mask_folder(Path(annotator))
+        with self._writing("annotate") as events:
+            rounds = fold(events)
+            if not rounds:
+                raise StudyError("nothing was asked for yet. Expected a query. Run `nextmask query` first.")
+            wanted = [(round, name) for round in rounds for name in round.samples if replace or name in round.missing]
+            outcome = self._take_in(annotator, wanted, author)
+        unused = annotator.unused() if isinstance(annotator, MaskFolder) else ()
+        return AnnotationReport(**outcome, unused=unused)
+
+    def drop(self, samples: Mapping[str, str], *, author: str | None = None) -> Round:
+        """Give up samples of the queries so far, each with the reason why it cannot be annotated."""
+        with self._writing("annotate") as events:
+            of_sample = {name: round.number for round in fold(events) for name in round.samples}
+            for name, reason in samples.items():
+                if name not in of_sample:
+                    raise StudyError(f"{name!r} was never asked for. Expected a sample of a query. See the worklist.")
+                payload = {"round": of_sample[name], "sample": name, "reason": reason}
+                self._ledger.append("dropped", payload, after=head(self.events), author=author)
+        return self.rounds[-1]
+
+    def train(self, *, partial: bool = False) -> Round:
+        """Train a new segmenter from scratch on all masks so far.
+
+        Args:
+            partial: train although some samples of the latest query have no mask yet.
+        """
+        from nextmask.training.config import derive_config
+        from nextmask.training.train import fit
+
+        with self._writing("train") as events:
+            rounds = fold(events)
+            round = _trainable(rounds, partial)
+            if round.segmenter is not None:
+                return round
+            masks = {name: self.path(file) for each in rounds for name, file in each.masks.items()}
+            samples = self.labels.samples(masks)
+            config = derive_config(
+                self.labels.shapes(),
+                self.cohort.scans[0].channels,
+                len(self.config.classes) + 1,
+                dimensions=2 if self.planar else 3,
+                device=self.device,
+                rgb=self.preprocessing.intensity == "rgb",
+                iterations=self.config.iterations,
+            )
+            # Named after what is trained on, so that a mask corrected in the meantime never meets an old checkpoint.
+            trained_on = digest_json({name: path.name for name, path in masks.items()})[:12]
+            checkpoint = self.folder / "rounds" / f"{round.number:02d}" / f"training-{trained_on}.checkpoint"
+            started = time.monotonic()
+            segmenter = fit(
+                samples,
+                config,
+                seed=[self.config.seed, round.number],
+                device=self.device,
+                checkpoint=checkpoint,
+                progress=self._told(f"round {round.number}: training"),
+            )
+            self._save(segmenter, round.number, len(samples), config, time.monotonic() - started, events)
+            checkpoint.unlink(missing_ok=True)
+        return self.rounds[-1]
+
+    def evaluate(self) -> Round:
+        """Measure the latest segmenter on the test cases, each on its image's own grid."""
+        with self._writing("evaluate") as events:
+            rounds = fold(events)
+            if not rounds or rounds[-1].segmenter is None:
+                raise StudyError(
+                    "there is no segmenter to evaluate. Expected a trained round. Run `nextmask train` first."
+                )
+            round = rounds[-1]
+            if round.scores is not None:
+                return round
+            result = evaluation.evaluate(self, round, self._told(f"round {round.number}: evaluating"))
+            self._ledger.append("evaluated", {"round": round.number, **result}, after=head(events))
+        return self.rounds[-1]
+
+    # -- inner parts -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self, verb: str) -> Iterator[tuple[Event, ...]]:
+        with _locked(self.folder, verb):
+            yield self._ledger.read()
+
+    def _told(self, what: str) -> Progress | None:
+        return _labelled(self._report, what)
+
+    def _refuse_changed_files(self) -> None:
+        for name, expected in self.events[0].payload["files"].items():
+            path = self.folder / name
+            if not path.is_file() or digest(path) != expected:
+                raise StudyError(
+                    f"{path} was changed or removed since the study was made. Expected the split and the cases to stay as "
+                    "they are, because every result rests on them. Restore the file, or create a new study."
+                )
+
+    def _mask_folder(self, folder: Path) -> MaskFolder:
+        part = self.cohort.on("pool")
+        geometries = {case.id: scan.geometry for case, scan in zip(part.cases, part.scans, strict=True)}
+        codes = self.config.scribble_codes if self.config.supervision == "scribble" else self.config.mask_codes
+        return MaskFolder(folder, geometries, codes)
+
+    def _take_in(self, annotator: Annotator, wanted: list[tuple[Round, str]], author: str | None) -> dict[str, Any]:
+        stored, unchanged, missing, refused = [], [], [], {}
+        for done, (round, name) in enumerate(wanted, start=1):
+            try:
+                file = self._store(annotator, self.pool.samples[self.pool.row_of[name]])
+            except DataError as error:
+                refused[name] = str(error)
+                continue
+            if file is None:
+                missing.append(name)
+            elif round.masks.get(name) == file:
+                unchanged.append(name)
+            else:
+                payload = {"round": round.number, "sample": name, **vars(file)}
+                self._ledger.append("annotated", payload, after=head(self.events), author=author)
+                stored.append(name)
+            if self._report:
+                self._report("taking in masks", done, len(wanted))
+        return {"stored": tuple(stored), "unchanged": tuple(unchanged), "missing": tuple(missing), "refused": refused}
+
+    def _store(self, annotator: Annotator, sample: Sample) -> StoredFile | None:
+        case = self.pool.cases[sample.case]
+        mask = annotator(case, sample)
+        if mask is None:
+            return None
+        shape = self.labels.cache.placements[sample.case].full
+        full = fit_to_case(mask, sample, shape, len(self.config.classes))
+        if (full == IGNORE).all():  # a template that nobody has drawn in yet
+            return None
+        return store_mask(self.folder, full, case, sample)
+
+    def _save(
+        self, segmenter: Any, number: int, count: int, config: Any, seconds: float, events: tuple[Event, ...]
+    ) -> None:
+        from nextmask.training.predict import save_segmenter
+
+        relative = f"rounds/{number:02d}/segmenter.pt"
+        save_segmenter(segmenter, self.folder / relative)
+        payload = {
+            "round": number,
+            "path": relative,
+            "sha256": digest(self.folder / relative),
+            "trained_on": count,
+            "config": asdict(config),
+            "device": self.device,
+            "seconds": round(seconds, 1),
+            "versions": versions(),
+        }
+        self._ledger.append("trained", payload, after=head(events))
+
+
+@contextmanager
+def _locked(folder: Path, verb: str) -> Iterator[None]:
+    """Let one process at a time change a study; tell a second one who is at work."""
+    from filelock import FileLock, Timeout
+
+    note = folder / ".writer"
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            note.write_text(f"`nextmask {verb}`, started {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            yield
+    except Timeout as error:
+        who = note.read_text() if note.exists() else "another process"
+        raise StudyBusy(
+            f"another process works on {folder}: {who}. Expected one writer at a time. Wait for it to end, then run this again."
+        ) from error
+
+
+def _labelled(report: Report | None, what: str) -> Progress | None:
+    return None if report is None else partial(report, what)
+
+
+def _created(folder: Path, config: StudyConfig, cohort: Cohort) -> dict[str, Any]:
+    from nextmask.training.device import choose_device, working_limit
+
+    pool = cohort.on("pool")
+    if not pool.cases:
+        raise StudyError(
+            "no case is in the pool. Expected at least one that is not for testing. Mend the split column."
+        )
+    planar = config.unit == "slice" or len(pool.scans[0].shape) == 2
+    limit = config.working_size or working_limit(choose_device(config.device), planar)
+    derived = derive(pool.scans, planar=planar, limit=limit, window=config.window)
+    return {
+        "config": config.model_dump(mode="json"),
+        "content": cohort.content(),
+        "files": {name: digest(folder / name) for name in (CASES, SPLITS)},
+        "preprocessing": derived.to_json(),
+        "versions": versions(),
+    }
+
+
+def _strategy(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
+    if name not in STRATEGIES:
+        import difflib
+
+        near = difflib.get_close_matches(name, STRATEGIES, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "Choose one of them."
+        raise StudyError(f"there is no strategy {name!r}. Expected one of {', '.join(STRATEGIES)}. {hint}")
+    return partial(STRATEGIES[name], **options) if options else STRATEGIES[name]
+
+
+def _same_query(round: Round, asked: Mapping[str, Any]) -> Round:
+    if {key: round.details[key] for key in asked} == dict(asked):
+        return round
+    raise StudyError(
+        f"round {round.number} waits for the masks of its {len(round.samples)} samples ({round.strategy}). Expected these "
+        "first, because a query depends on the ones before it. Annotate them: nextmask annotate STUDY --from DIR"
+    )
+
+
+def _refuse_unfinished(rounds: tuple[Round, ...]) -> None:
+    if rounds and rounds[-1].stage == "annotate":
+        missing = rounds[-1].missing
+        raise StudyError(
+            f"round {rounds[-1].number} still waits for {len(missing)} of {len(rounds[-1].samples)} masks, first {missing[0]!r}. "
+            "Expected a mask for each. Annotate them, or give them up: nextmask annotate STUDY --drop SAMPLE --because WHY"
+        )
+    if rounds and rounds[-1].stage == "train":
+        raise StudyError(
+            f"round {rounds[-1].number} has new masks that no segmenter was trained on. Expected one trained on all masks. "
+            "Run `nextmask train` first."
+        )
+
+
+def _trainable(rounds: tuple[Round, ...], partial: bool) -> Round:
+    if not rounds or not any(round.masks for round in rounds):
+        raise StudyError(
+            "there are no masks yet. Expected annotated samples. Run `nextmask query` and `nextmask annotate` first."
+        )
+    if rounds[-1].missing and not partial:
+        _refuse_unfinished(rounds)
+    return rounds[-1]

@@ -1,0 +1,149 @@
+"""What a study amounts to so far: for `show`, and for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmask.data.images import read_channels, read_mask
+from nextmask.study.cohort import find_problems
+from nextmask.study.report import Curve, Picture, ReportContent, RoundRow, render_report
+from nextmask.study.rounds import Round
+from nextmask.study.simulate import simulations
+from nextmask.study.study import Study
+
+PICTURES = 60
+
+
+def labeled_after(rounds: Sequence[Round]) -> list[int]:
+    """Count the samples that were dealt with up to each round; given-up samples were paid for and count."""
+    return [int(n) for n in np.cumsum([len(round.masks) + len(round.dropped) for round in rounds], dtype=int)]
+
+
+def mean_dice(round: Round) -> float | None:
+    """Average the Dice of the classes that are defined."""
+    values = [scores["dice"] for scores in (round.scores or {}).values() if scores["dice"] is not None]
+    return float(np.mean(values)) if values else None
+
+
+def facts(study: Study) -> dict[str, str]:
+    """Say in a few lines what a study is and where it stands."""
+    pool, test = study.cohort.on("pool"), study.cohort.on("test")
+    patients = len({case.patient for case in pool.cases})
+    rounds = study.rounds
+    return {
+        "study": str(study.folder),
+        "pool": f"{len(study.pool)} samples (unit {study.config.unit}) of {len(pool.cases)} cases, {patients} patients",
+        "test": f"{len(test.cases)} cases, {len({case.patient for case in test.cases})} patients",
+        "classes": ", ".join(study.config.classes),
+        "labeled": f"{int(study.labeled.sum())} of {len(study.pool)}",
+        "next": _next(rounds),
+    }
+
+
+def summary(study: Study) -> dict[str, Any]:
+    """Return the facts, the rounds and the simulations as plain types."""
+    return {
+        "facts": facts(study),
+        "rounds": _rounds(study),
+        "simulations": {each.folder.name: _rounds(each) for each in simulations(study.folder)},
+    }
+
+
+def write_report(study: Study, to: Path | None = None) -> Path:
+    """Write the report of a study and of its simulations; return where."""
+    path = to or study.folder / "report.html"
+    played = simulations(study.folder)
+    shown = study if study.rounds or not played else played[-1]
+    content = ReportContent(
+        title=study.folder.resolve().name,
+        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        summary=facts(study),
+        curves=tuple(curve for each in (study, *played) for curve in _curve(each, each is study)),
+        rounds=tuple(
+            _row(each, round, labeled)
+            for each in (study, *played)
+            for round, labeled in zip(each.rounds, labeled_after(each.rounds), strict=True)
+        ),
+        pictures=tuple(_pictures(shown)),
+        derived=_derived(study, shown),
+        versions=study.events[0].payload["versions"],
+        problems=tuple(
+            f"{p.severity}: {p.where}: {p.message} {p.remedy}" for p in find_problems(study.folder, study.config)
+        ),
+        class_names=study.config.classes,
+    )
+    render_report(content, path)
+    return path
+
+
+def _next(rounds: Sequence[Round]) -> str:
+    if not rounds:
+        return "query"
+    last = rounds[-1]
+    waiting = f"annotate ({len(last.missing)} of {len(last.samples)} masks missing)"
+    return {"annotate": waiting, "train": "train", "evaluate": "evaluate, or query", "done": "query"}[last.stage]
+
+
+def _rounds(study: Study) -> list[dict[str, Any]]:
+    return [
+        {
+            "round": round.number,
+            "stage": round.stage,
+            "strategy": round.strategy,
+            "asked": list(round.samples),
+            "labeled": labeled,
+            "mean_dice": mean_dice(round),
+            "scores": round.scores,
+        }
+        for round, labeled in zip(study.rounds, labeled_after(study.rounds), strict=True)
+    ]
+
+
+def _curve(study: Study, own: bool) -> Iterator[Curve]:
+    points = [(n, mean_dice(round)) for round, n in zip(study.rounds, labeled_after(study.rounds), strict=True)]
+    points = [(n, dice) for n, dice in points if dice is not None]
+    if points:
+        labeled, dice = zip(*points, strict=True)
+        name = "this study" if own else study.folder.name
+        yield Curve(name=name, labeled=labeled, dice=dice, group="" if own else name.split("-seed")[0])
+
+
+def _row(study: Study, round: Round, labeled: int) -> RoundRow:
+    return RoundRow(round.number, f"{round.strategy} ({study.folder.name})", labeled, round.stage, round.scores or {})
+
+
+def _pictures(study: Study) -> Iterator[Picture]:
+    """Show queried samples of all rounds; of a volume, the slice with the most annotated foreground."""
+    asked = [(round, name) for round in study.rounds for name in round.samples]
+    for round, name in asked[:PICTURES]:
+        row = study.pool.row_of[name]
+        sample, case = study.pool.samples[row], study.pool.case_of(row)
+        image = read_channels(case.images).array[(slice(None), *sample.region.slices)]
+        mask = read_mask(study.path(round.masks[name]))[0][sample.region.slices] if name in round.masks else None
+        plane, drawn = _plane(image, mask)
+        yield Picture(name, round.number, plane, drawn, round.dropped.get(name, f"{case.patient}, {round.strategy}"))
+
+
+def _plane(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    if image.ndim == 4:
+        drawn = None if mask is None else ((mask > 0) & (mask < 255)).sum((1, 2))
+        z = image.shape[1] // 2 if drawn is None or not drawn.any() else int(drawn.argmax())
+        image, mask = image[:, z], None if mask is None else mask[z]
+    return (np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]), mask
+
+
+def _derived(study: Study, shown: Study) -> Mapping[str, str]:
+    derived = {f"preprocessing: {key}": str(value) for key, value in study.preprocessing.to_json().items()}
+    trained = [round for round in shown.rounds if round.training]
+    if trained:
+        derived |= {f"training: {key}": str(value) for key, value in trained[-1].training["config"].items()}
+        derived |= {
+            "training: device": trained[-1].training["device"],
+            "training: seconds": str(trained[-1].training["seconds"]),
+        }
+    return derived

@@ -1,0 +1,129 @@
+"""Augmentation of whole batches on the training device, driven by one explicit generator.
+
+Everything is drawn per image, and intensities per channel too (channels are contrasts of one scan, or colours).
+Strengths are fixed: between half and all of what nnU-Net uses (Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z),
+with higher chances, since training is short. What depends on the images (mirroring, angles) is in the configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from nextmask.data.pool import IGNORE
+
+if TYPE_CHECKING:
+    from nextmask.training.train import TrainConfig
+
+WARPED = 0.8
+"""Share of images that are rotated, scaled and moved; the others stay on their grid, unblurred by interpolation."""
+SCALE = 1.3
+SHIFT = 0.1
+"""Largest move, as a share of the patch."""
+FLAT = 3
+"""A patch this many times wider than thick is anisotropic: it is turned and scaled within its slices only."""
+
+
+def augment_batch(images: Tensor, masks: Tensor, config: TrainConfig, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Return other images and masks of the same shapes: (batch, channels, *patch) float32, (batch, *patch) uint8.
+
+    Voxels that come from outside the patch are 255 (ignore) in the mask and repeat the border in the image.
+    ``generator`` must live on the device of the batch. Same generator state, same result.
+    """
+    images, masks = warp(images, masks, config, generator)
+    return change_intensities(images, generator), masks
+
+
+def warp(images: Tensor, masks: Tensor, config: TrainConfig, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Rotate, scale, move and mirror images and masks alike."""
+    transforms = _transforms(len(images), images.shape[2:], config, generator)
+    grid = functional.affine_grid(transforms, list(images.shape), align_corners=False)
+    images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    # Outside the patch grid_sample gives 0: shifted by 255 that reads "not annotated".
+    shifted = masks.unsqueeze(1).float() - IGNORE
+    shifted = functional.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return images, (shifted + IGNORE).round().to(torch.uint8).squeeze(1)
+
+
+def is_flat(patch_size: Sequence[int]) -> bool:
+    """Tell whether a patch is so thin along its first axis that it must not be turned out of its plane."""
+    return len(patch_size) == 3 and FLAT * patch_size[0] <= max(patch_size)
+
+
+def _transforms(count: int, patch: Sequence[int], config: TrainConfig, generator: Generator) -> Tensor:
+    """Draw affine maps of output to input positions, (count, d, d + 1), in grid_sample's units and order x, y, z."""
+    dimensions, device = len(patch), generator.device
+    chosen = _uniform((count, 1), 0, 1, generator) < WARPED
+    angles = _uniform((count, 3), -1, 1, generator) * math.radians(config.rotate_degrees) * chosen
+    scale = torch.exp(_uniform((count, 1), -1, 1, generator) * math.log(SCALE) * chosen).repeat(1, dimensions)
+    shift = _uniform((count, dimensions), -2, 2, generator) * SHIFT * chosen
+    mirrored = _uniform((count, dimensions), 0, 1, generator) < (0.5 if config.mirror else 0.0)
+    if is_flat(patch):
+        angles, scale[:, 2], shift[:, 2] = angles * torch.tensor([1.0, 0.0, 0.0], device=device), 1.0, 0.0
+    linear = _rotations(angles, dimensions) * (scale * torch.where(mirrored, -1.0, 1.0)).unsqueeze(1)
+    # grid_sample measures every axis from -1 to 1: a rotation in voxels is a rotation there only on a cube.
+    half = torch.tensor([n / 2 for n in reversed(patch)], device=device)
+    linear = linear * half / half.unsqueeze(1)
+    return torch.cat([linear, shift.unsqueeze(2)], dim=2)
+
+
+def _rotations(angles: Tensor, dimensions: int) -> Tensor:
+    """Turn (count, 3) angles about z, y and x into matrices (count, d, d) over the axes x, y(, z)."""
+    turned = torch.eye(dimensions, device=angles.device).repeat(len(angles), 1, 1)
+    for angle, (a, b) in zip(angles.T, [(0, 1), (0, 2), (1, 2)][: 1 if dimensions == 2 else 3], strict=False):
+        one = torch.eye(dimensions, device=angles.device).repeat(len(angles), 1, 1)
+        one[:, a, a] = one[:, b, b] = torch.cos(angle)
+        one[:, a, b], one[:, b, a] = -torch.sin(angle), torch.sin(angle)
+        turned = turned @ one
+    return turned
+
+
+def change_intensities(images: Tensor, generator: Generator) -> Tensor:
+    """Change sharpness, contrast, brightness and gamma, and add noise, each in a part of the images."""
+    images = _soften(images, generator)
+    images = _gamma(images, generator)
+    mean = images.mean(dim=_space(images), keepdim=True)
+    contrast = torch.exp(_sometimes(images, 0.4, -0.4, 0.4, generator))
+    brightness = _sometimes(images, 0.4, -0.3, 0.3, generator)
+    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    return (images - mean) * contrast + mean + brightness + noise * _sometimes(images, 0.3, 0.0, 0.2, generator)
+
+
+def _soften(images: Tensor, generator: Generator) -> Tensor:
+    """Mix in a blurred version, or one of half the resolution, as another scanner or protocol would give."""
+    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
+    plane: tuple[int, ...] = (1,) if is_flat(images.shape[2:]) else (3,) * (images.ndim - 4)
+    kernel = (*plane, 3, 3)
+    blurred = pool(images, kernel, 1, [k // 2 for k in kernel], count_include_pad=False)
+    images = torch.lerp(images, blurred, _sometimes(images, 0.2, 0.3, 1.0, generator))
+    halves = [2 if k == 3 and n >= 4 else 1 for k, n in zip(kernel, images.shape[2:], strict=True)]
+    coarse = functional.interpolate(pool(images, halves), size=images.shape[2:], mode="nearest")
+    return torch.lerp(images, coarse, _sometimes(images, 0.15, 0.3, 1.0, generator))
+
+
+def _gamma(images: Tensor, generator: Generator) -> Tensor:
+    """Bend the grey scale between the image's own minimum and maximum."""
+    low = images.amin(dim=_space(images), keepdim=True)
+    width = (images.amax(dim=_space(images), keepdim=True) - low).clamp(min=1e-6)
+    gamma = torch.exp(_sometimes(images, 0.4, -0.4, 0.4, generator))
+    return ((images - low) / width).clamp(min=0).pow(gamma) * width + low
+
+
+def _space(images: Tensor) -> list[int]:
+    return list(range(2, images.ndim))
+
+
+def _sometimes(images: Tensor, chance: float, low: float, high: float, generator: Generator) -> Tensor:
+    """Draw a number per image and channel from low..high, or 0 where no change is made; broadcasts over voxels."""
+    shape = (*images.shape[:2], *([1] * (images.ndim - 2)))
+    value = _uniform(shape, low, high, generator)
+    return torch.where(_uniform(shape, 0, 1, generator) < chance, value, 0.0)
+
+
+def _uniform(shape: Sequence[int], low: float, high: float, generator: Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device) * (high - low) + low

@@ -1,0 +1,156 @@
+"""How a segmenter is trained: plain numbers, derived from the images and the device rather than asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from nextmask.errors import TrainingError
+from nextmask.training.augment import is_flat
+from nextmask.training.networks import possible_strides
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training besides the samples and the seed; ``dataclasses.asdict`` of it is JSON.
+
+    ``classes`` includes background. ``patch_size`` is (z, y, x) or (y, x) voxels of the working grid. ``features`` are
+    the widths of the network from top to bottom. ``mirror``: along every axis, so only where left may be right.
+    ``foreground_share``: how many patches of images larger than a patch are centred on an annotated structure.
+    """
+
+    dimensions: int
+    channels: int
+    classes: int
+    patch_size: tuple[int, ...]
+    batch_size: int
+    iterations: int
+    learning_rate: float
+    weight_decay: float
+    features: tuple[int, ...]
+    mirror: bool
+    rotate_degrees: float
+    precision: Precision
+    foreground_share: float
+
+    def __post_init__(self) -> None:
+        for name in ("patch_size", "features"):  # JSON knows lists only
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+def config_from(values: Mapping[str, Any]) -> TrainConfig:
+    """Build a configuration from the plain mapping that ``asdict`` gave; raise TrainingError if keys do not fit."""
+    expected = {field.name for field in fields(TrainConfig)}
+    if set(values) != expected:
+        raise TrainingError(
+            f"A training configuration has the keys {sorted(values)}. Expected {sorted(expected)}. "
+            "It was written by another version of nextmask: train again, or use that version."
+        )
+    return TrainConfig(**values)
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What a kind of device affords."""
+
+    voxels_2d: int
+    side_2d: int
+    largest_batch: int
+    voxels_3d: int
+    iterations_2d: int
+    iterations_3d: int
+    features: tuple[int, ...]
+
+
+CPU = _Means(8 * 128**2, 192, 8, 48**3, 1500, 1000, (16, 32, 64, 128, 256))
+GPU = _Means(12 * 512**2, 512, 32, 128**3, 5000, 5000, (32, 64, 128, 256, 512))
+
+
+def derive_config(
+    shapes: Sequence[tuple[int, ...]],
+    channels: int,
+    classes: int,
+    *,
+    dimensions: int,
+    device: str,
+    rgb: bool = False,
+    iterations: int | None = None,
+) -> TrainConfig:
+    """Derive a training from the pool's working-grid shapes, (z, y, x) or (y, x), and the device.
+
+    Training length depends on the device alone, never on how much is labeled: a schedule that grows with the labels
+    leaves small budgets undertrained and mistakes that for a lack of annotation. The patch is the median image where
+    the device affords it. Raises TrainingError for shapes with fewer axes than ``dimensions``, or none at all.
+    """
+    means = CPU if torch.device(device).type == "cpu" else GPU
+    patch = _patch_size(_median_shape(shapes, dimensions), means, dimensions)
+    affordable = means.voxels_2d // prod(patch) if dimensions == 2 else 2
+    default = means.iterations_2d if dimensions == 2 else means.iterations_3d
+    return TrainConfig(
+        dimensions=dimensions,
+        channels=channels,
+        classes=classes,
+        patch_size=patch,
+        batch_size=int(np.clip(affordable, 2, means.largest_batch)),
+        iterations=default if iterations is None else iterations,
+        learning_rate=2e-3,
+        weight_decay=1e-2,
+        features=means.features[: 1 + min(len(possible_strides(patch)), len(means.features) - 1)],
+        mirror=rgb,  # photographs of lesions have no left and right; organs do
+        rotate_degrees=45.0 if rgb else 15.0 if is_flat(patch) else 30.0,
+        precision=best_precision(device),
+        foreground_share=0.5,
+    )
+
+
+def best_precision(device: str) -> Precision:
+    """Choose bfloat16 where the hardware multiplies it, else float32.
+
+    A CPU without AVX512-BF16 or AMX can emulate bfloat16, more slowly than it computes float32.
+    """
+    if torch.device(device).type == "cuda":
+        return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) else "float32"
+    if torch.device(device).type != "cpu":
+        return "float32"
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bfloat16" if any(probe() for probe in probes if probe) else "float32"
+
+
+def _median_shape(shapes: Sequence[tuple[int, ...]], dimensions: int) -> list[int]:
+    if dimensions not in (2, 3) or not shapes or min(map(len, shapes)) < dimensions:
+        raise TrainingError(
+            f"A {dimensions}-dimensional training was asked for on {len(shapes)} images with "
+            f"{sorted({len(shape) for shape in shapes})} axes. Expected images, and 2 dimensions for pictures, "
+            "2 or 3 for volumes. Set dimensions accordingly."
+        )
+    return [int(np.median([shape[axis] for shape in shapes])) for axis in range(-dimensions, 0)]
+
+
+def _patch_size(shape: Sequence[int], means: _Means, dimensions: int) -> tuple[int, ...]:
+    """Round the median shape up to sizes that can be halved; then shorten the longest axis until affordable."""
+    largest = means.side_2d if dimensions == 2 else means.voxels_3d
+    smallest = [4, 16, 16][-dimensions:]  # thin stacks stay thin, but a slice of under 16 voxels is padded
+    patch = [_round_up(max(n, least)) for n, least in zip(shape, smallest, strict=True)]
+    if dimensions == 2:
+        return tuple(min(n, largest) for n in patch)
+    while prod(patch) > largest:
+        axis = int(np.argmax(patch))
+        patch[axis] -= _granule(patch[axis] - 1)
+    return tuple(patch)
+
+
+def _granule(length: int) -> int:
+    """Return the largest power of two, up to 16, that leaves an axis of this length at least 4 voxels when divided."""
+    return max(g for g in (1, 2, 4, 8, 16) if g == 1 or length >= 4 * g)
+
+
+def _round_up(length: int) -> int:
+    granule = _granule(length)
+    return -(-length // granule) * granule

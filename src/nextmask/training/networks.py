@@ -1,0 +1,81 @@
+"""The segmentation network: a residual U-Net whose depth and strides follow from the patch it is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from nextmask.errors import TrainingError
+
+if TYPE_CHECKING:
+    from nextmask.training.train import TrainConfig
+
+SMALLEST_BOTTLENECK = 4
+"""Voxels that an axis keeps at the bottom of the U: below, instance normalisation has too few values to normalise."""
+
+
+def build_network(config: TrainConfig, seed: int = 0) -> nn.Module:
+    """Build the network that ``config`` describes, its weights drawn from ``seed``; no global generator is touched.
+
+    A residual U-Net (Kerfoot et al. 2018, https://doi.org/10.1007/978-3-030-12029-0_40) with instance normalisation,
+    because a batch of a few images has no stable batch statistics. Takes (batch, channels, *patch), gives logits
+    (batch, classes, *patch). Raises TrainingError if the patch is too small for that many levels.
+    """
+    from monai.networks.nets.unet import UNet  # seconds to import: not before a network is wanted
+
+    strides = strides_of(config.patch_size, len(config.features))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return UNet(
+            spatial_dims=config.dimensions,
+            in_channels=config.channels,
+            out_channels=config.classes,
+            channels=config.features,
+            strides=strides,  # type: ignore[arg-type]  # one stride per axis works and is tested, whatever the hint says
+            num_res_units=2,
+            norm="instance",
+        )
+
+
+def strides_of(patch_size: Sequence[int], levels: int) -> list[tuple[int, ...]]:
+    """Return the stride of each axis between ``levels`` levels; raise TrainingError if the patch has not that many.
+
+    >>> strides_of((16, 64, 64), 5)
+    [(1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)]
+    """
+    strides = possible_strides(patch_size)[: levels - 1]
+    if levels < 2 or len(strides) < levels - 1:
+        raise TrainingError(
+            f"A patch of {tuple(patch_size)} voxels cannot carry a network of {levels} levels. Expected between 2 and "
+            f"{len(strides) + 1} levels, one for each width in features. Give fewer widths or a larger patch."
+        )
+    return strides
+
+
+def possible_strides(patch_size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Halve axes while they can be: an axis waits while another is at least twice as long, and none ends below 4.
+
+    So thick slices, where a patch has few voxels along z, are first pooled within the slice until voxels are about
+    as long as wide.
+    """
+    size = list(patch_size)
+    strides: list[tuple[int, ...]] = []
+    while True:
+        longest = max(size)
+        halved = [n % 2 == 0 and n // 2 >= SMALLEST_BOTTLENECK and 2 * n > longest for n in size]
+        if not any(halved):
+            return strides
+        strides.append(tuple(2 if half else 1 for half in halved))
+        size = [n // 2 if half else n for n, half in zip(size, halved, strict=True)]
+
+
+def bottleneck(network: nn.Module, images: Tensor) -> Tensor:
+    """Run the contracting half only: (batch, channels, *patch) -> (batch, widths, *bottom) activations."""
+    block: Any = network.model
+    while isinstance(block, nn.Sequential):  # down, a skip connection around the deeper levels, up
+        images = block[0](images)
+        block = block[1].submodule
+    return block(images)

@@ -1,0 +1,237 @@
+"""What a trained network says about an image: class probabilities, and a vector that describes it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nextmask.errors import TrainingError
+from nextmask.training.config import TrainConfig, config_from
+from nextmask.training.networks import bottleneck, build_network
+
+FORMAT = "nextmask segmenter 1"
+OVERLAP = 0.5
+STITCHED_ON_DEVICE = 2**30
+"""Bytes of probabilities up to which windows are stitched on the device; a larger volume is stitched in main memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A trained network and the configuration it was trained with."""
+
+    config: TrainConfig
+    network: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        """Name the device that the network is on."""
+        return next(self.network.parameters()).device
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        """Return class probabilities (classes, *spatial) float32 of an image (channels, *spatial) on the same grid.
+
+        A network of slices takes a volume too, slice by slice. Windows of the training patch overlap by half and are
+        blended with Gaussian weights; an image smaller than the patch is padded with its border and cropped back.
+        """
+        batch, by_slice = self._as_batch(image)
+        probabilities = self._sliding_window(batch)
+        probabilities = probabilities.transpose(0, 1) if by_slice else probabilities[0]
+        return np.ascontiguousarray(probabilities.float().cpu().numpy())
+
+    def encode(self, image: np.ndarray) -> np.ndarray:
+        """Return the network's bottleneck activations averaged over an image (channels, *spatial), (dims,) float32.
+
+        A volume given to a network of slices is the mean over its slices.
+        """
+        batch, _ = self._as_batch(image)
+        return self._encode(batch).mean(dim=0).numpy()
+
+    def encode_batch(self, images: np.ndarray) -> np.ndarray:
+        """Encode equally shaped images (n, channels, *spatial), spatial axes as the network's, as (n, dims) float32."""
+        if images.ndim != self.config.dimensions + 2:
+            raise _wrong_shape(images.shape, self.config, leading="n, ")
+        self._check_channels(images.shape[1:])
+        return self._encode(torch.from_numpy(np.array(images, dtype=np.float32))).numpy()
+
+    def _as_batch(self, image: np.ndarray) -> tuple[Tensor, bool]:
+        """Turn an image into a batch of what the network takes; say whether its slices became the batch."""
+        by_slice = image.ndim == self.config.dimensions + 2
+        if not (image.ndim == self.config.dimensions + 1 or (by_slice and self.config.dimensions == 2)):
+            raise _wrong_shape(image.shape, self.config)
+        self._check_channels(image.shape)
+        tensor = torch.from_numpy(np.array(image, dtype=np.float32))
+        return (tensor.transpose(0, 1) if by_slice else tensor.unsqueeze(0)), by_slice
+
+    def _check_channels(self, shape: tuple[int, ...]) -> None:
+        if shape[0] != self.config.channels:
+            raise _wrong_shape(shape, self.config)
+
+    def _sliding_window(self, batch: Tensor) -> Tensor:
+        from monai.inferers.utils import sliding_window_inference
+
+        stitched = 4 * self.config.classes * batch[:, 0].numel()
+        probabilities = sliding_window_inference(
+            batch,
+            self.config.patch_size,
+            max(self.config.batch_size, 1),
+            self._probabilities,
+            overlap=OVERLAP,
+            mode="gaussian",
+            padding_mode="replicate",
+            sw_device=self.device,
+            device=self.device if stitched <= STITCHED_ON_DEVICE else torch.device("cpu"),
+        )
+        assert isinstance(probabilities, Tensor)  # a predictor of one tensor gives one
+        return probabilities
+
+    def _probabilities(self, patches: Tensor) -> Tensor:
+        with autocast(self.config, self.device):
+            logits = self.network(patches.contiguous(memory_format=memory_format(self.config)))
+        return torch.softmax(logits.float(), dim=1)
+
+    @torch.inference_mode()
+    def _encode(self, batch: Tensor) -> Tensor:
+        """Average over tiles of the training patch, so that normalisation sees as much of the image as in training."""
+        batch = _pad(batch, self.config.patch_size)
+        tiles = list(_tiles(tuple(batch.shape[2:]), self.config.patch_size))
+        return torch.stack([self._encode_tile(batch[:, :, *tile]) for tile in tiles]).mean(dim=0)
+
+    def _encode_tile(self, tile: Tensor) -> Tensor:
+        pooled = []
+        for part in tile.split(max(2 * self.config.batch_size, 1)):
+            part = part.to(self.device).contiguous(memory_format=memory_format(self.config))
+            with autocast(self.config, self.device):
+                activations = bottleneck(self.network, part)
+            pooled.append(activations.float().flatten(2).mean(dim=2).cpu())
+        return torch.cat(pooled)
+
+
+def place(network: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
+    """Move a network to its device and into the memory format it runs in."""
+    network.to(memory_format=memory_format(config))  # type: ignore[call-overload]
+    return network.to(device)
+
+
+def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which this configuration's network runs."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+def memory_format(config: TrainConfig) -> torch.memory_format:
+    """Return how tensors lie in memory: channels last where the network runs in bfloat16, which gains by it."""
+    if config.precision == "float32":
+        return torch.contiguous_format
+    return torch.channels_last if config.dimensions == 2 else torch.channels_last_3d
+
+
+def _pad(batch: Tensor, patch: tuple[int, ...]) -> Tensor:
+    missing = [max(0, p - n) for p, n in zip(patch, batch.shape[2:], strict=True)]
+    sides = [side for short in reversed(missing) for side in (short // 2, short - short // 2)]
+    return functional.pad(batch, sides, mode="replicate") if any(missing) else batch
+
+
+def _tiles(shape: tuple[int, ...], patch: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Cover an image of at least one patch with as few patches as possible; the last of a row is moved inwards."""
+    starts = [sorted({min(s, n - p) for s in range(0, n, p)}) for n, p in zip(shape, patch, strict=True)]
+    for corner in product(*starts):
+        yield tuple(slice(start, start + p) for start, p in zip(corner, patch, strict=True))
+
+
+def _wrong_shape(shape: tuple[int, ...], config: TrainConfig, leading: str = "") -> TrainingError:
+    axes = "z, y, x" if config.dimensions == 3 else "y, x" if leading else "[z, ]y, x"
+    return TrainingError(
+        f"An image of shape {tuple(shape)} was given to a network of {config.channels} channels and "
+        f"{config.dimensions} dimensions. Expected ({leading}{config.channels}, {axes}). "
+        "Give the channels it was trained on."
+    )
+
+
+def save_segmenter(segmenter: Segmenter, path: Path) -> None:
+    """Write weights and configuration, so that a crash leaves the old file or the new one, never half of one."""
+    write_atomically(
+        {"format": FORMAT, "config": asdict(segmenter.config), "weights": segmenter.network.state_dict()}, path
+    )
+
+
+def load_segmenter(path: Path, device: str) -> Segmenter:
+    """Read what ``save_segmenter`` wrote; nothing in the file is executed.
+
+    Raises TrainingError if the file is missing, damaged or something else, or if its weights do not fit its network.
+    """
+    stored = read_stored(path)
+    if stored is None or stored.get("format") != FORMAT:
+        raise TrainingError(
+            f"{path} is not a segmenter, or is damaged. Expected a file that save_segmenter wrote. "
+            "Restore it from a backup, or train again."
+        )
+    config = config_from(stored["config"])
+    network = build_network(config)
+    _check_weights(stored["weights"], network.state_dict(), path)
+    network.load_state_dict(stored["weights"])
+    return Segmenter(config, place(network, config, check_device(device)).eval())
+
+
+def check_device(device: str) -> torch.device:
+    """Return the torch device of this name; raise TrainingError if this machine has none."""
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            f"The device {device!r} was asked for, but PyTorch finds no such accelerator here. Expected 'cpu' or a "
+            "device that torch can use. Set device to 'cpu', or install a build of PyTorch for your accelerator."
+        )
+    return torch.device(device)
+
+
+def write_atomically(payload: Mapping[str, Any], path: Path) -> None:
+    """Save under a temporary name, force it to disk, then give it its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(payload), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_stored(path: Path) -> dict[str, Any] | None:
+    """Read a file of plain values and tensors; None if it is missing, damaged or holds anything else."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not compare checksums: a flipped bit would pass
+            if archive.testzip() is not None:
+                return None
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError):
+        return None  # which one depends on where the damage is
+    return stored if isinstance(stored, dict) else None
+
+
+def _check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    problems = [f"{key} missing" for key in wanted if key not in stored]
+    problems += [f"{key} unknown" for key in stored if key not in wanted]
+    problems += [
+        f"{key} {tuple(stored[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in stored and stored[key].shape != wanted[key].shape
+    ]
+    if problems:
+        raise TrainingError(
+            f"{len(problems)} weights in {path} do not fit the network that its configuration describes: "
+            f"{'; '.join(problems[:10])}{'; ...' if len(problems) > 10 else ''}. Expected {len(wanted)} weights, all "
+            "fitting. Train again with this version of nextmask."
+        )

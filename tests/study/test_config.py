@@ -1,0 +1,55 @@
+"""study.toml: few keys, each explained, and a wrong one is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from nextmask.errors import StudyError
+from nextmask.study.config import FILE, StudyConfig, parse_config, read_config, write_config
+
+LEAST = {"images": "cases.csv", "classes": ["rv", "lv"]}
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    config = parse_config(
+        {**LEAST, "columns": {"patient": "scan group"}, "mask_codes": {"9": "ignore", "255": 1}, "box": [8, 16, 16],
+         "unit": "box", "window": [-160, 240], "iterations": 100}
+    )  # fmt: skip
+    write_config(tmp_path, config)
+    assert read_config(tmp_path) == config
+    assert config.mask_codes == {9: 255, 255: 1}
+
+
+def test_every_setting_explains_itself_in_the_file(tmp_path):
+    write_config(tmp_path, parse_config(LEAST))
+    text = (tmp_path / FILE).read_text()
+    for name, field in StudyConfig.model_fields.items():
+        assert f"# {field.description}\n" in text
+        assert f"{name} =" in text
+
+
+def test_an_unknown_key_is_an_error_with_a_suggestion():
+    with pytest.raises(StudyError, match="did you mean 'iterations'"):
+        parse_config({**LEAST, "itertions": 5})
+
+
+def test_all_wrong_settings_are_named_at_once():
+    with pytest.raises(StudyError, match=r"3 wrong settings(.|\n)*unit(.|\n)*test_fraction(.|\n)*seed"):
+        parse_config({**LEAST, "unit": "voxel", "test_fraction": 2, "seed": -1})
+
+
+@pytest.mark.parametrize("names", [[], ["lv", "lv"], [str(i) for i in range(255)]])
+def test_class_names_are_distinct_and_leave_room_for_ignore(names):
+    with pytest.raises(StudyError, match="classes"):
+        parse_config({**LEAST, "classes": names})
+
+
+def test_a_folder_without_a_study_says_how_to_make_one(tmp_path):
+    with pytest.raises(StudyError, match="nextmask new"):
+        read_config(tmp_path)
+
+
+def test_broken_toml_names_the_line(tmp_path):
+    (tmp_path / FILE).write_text("seed == 1")
+    with pytest.raises(StudyError, match="line 1"):
+        read_config(tmp_path)

@@ -1,0 +1,110 @@
+"""Image and mask move together, nothing invents annotation, and the generator decides everything."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from nextmask.training.augment import augment_batch, change_intensities, is_flat, warp
+from nextmask.training.config import TrainConfig
+
+CONFIG = TrainConfig(2, 1, 3, (48, 32), 4, 10, 1e-3, 0.0, (4, 8), True, 30.0, "float32", 0.5)
+PATCHES = [(48, 32), (24, 32, 40), (6, 48, 32)]
+
+
+def config(patch, **changes):
+    return dataclasses.replace(CONFIG, dimensions=len(patch), patch_size=patch, **changes)
+
+
+def blocks(patch, count=6):
+    """Draw a few bright boxes per image: (count, 1, *patch) float, and the same as a mask."""
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.zeros((count, *patch), dtype=torch.uint8)
+    for image in mask:
+        for _ in range(2):
+            start = [int(torch.randint(0, n // 2, (), generator=generator)) for n in patch]
+            image[tuple(slice(a, a + n // 2) for a, n in zip(start, patch, strict=True))] = 1
+    return mask.unsqueeze(1).float(), mask
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_image_and_mask_stay_aligned(patch):
+    images, masks = blocks(patch)
+    moved, labels = warp(images, masks, config(patch), generator())
+    inside = labels != 255
+    # Bilinear against nearest: they part only where a boundary runs through a voxel.
+    assert ((moved[:, 0] > 0.5) == (labels == 1))[inside].float().mean() > 0.995
+    assert not torch.equal(labels, masks)
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_masks_keep_their_values_and_beyond_the_border_nothing_is_annotated(patch):
+    images, masks = blocks(patch)
+    masks = torch.where(masks == 0, 2, masks).to(torch.uint8)
+    _, labels = augment_batch(images, masks, config(patch, rotate_degrees=45.0), generator())
+    assert set(labels.unique().tolist()) == {1, 2, 255}
+    assert (labels == 255).float().mean() < 0.5
+
+
+def test_ignored_voxels_stay_ignored():
+    images, masks = blocks((48, 32))
+    _, labels = augment_batch(images, torch.full_like(masks, 255), CONFIG, generator())
+    assert (labels == 255).all()
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_the_generator_decides_everything(patch):
+    images, masks = blocks(patch)
+    state = torch.random.get_rng_state()
+    first, again, other = (augment_batch(images, masks, config(patch), generator(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_turn_keeps_shapes_on_a_patch_that_is_not_square():
+    """A rotation is one in voxels: a disc stays a disc of the same area, wider or narrower only by its scale."""
+    y, x = torch.meshgrid(torch.arange(96) - 47.5, torch.arange(32) - 15.5, indexing="ij")
+    disc = ((y**2 + x**2) < 64).to(torch.uint8).repeat(8, 1, 1)
+    _, labels = warp(disc.unsqueeze(1).float(), disc, config((96, 32), mirror=False, rotate_degrees=90.0), generator(3))
+    for label in labels:
+        rows, columns = torch.nonzero(label == 1, as_tuple=True)
+        height, width = (int(axis.max() - axis.min()) + 1 for axis in (rows, columns))
+        assert abs(height - width) <= 1
+
+
+def test_without_mirroring_left_stays_left():
+    masks = torch.zeros((16, 32, 32), dtype=torch.uint8)
+    masks[:, :, :12] = 1
+    for mirror in (False, True):
+        settings = config((32, 32), mirror=mirror, rotate_degrees=10.0)
+        _, labels = warp(masks.unsqueeze(1).float(), masks, settings, generator())
+        left = (labels[:, :, :8] == 1).float().sum(dim=(1, 2)) > (labels[:, :, -8:] == 1).float().sum(dim=(1, 2))
+        assert left.all() == (not mirror)
+
+
+def test_a_flat_patch_is_not_turned_out_of_its_slices():
+    patch = (6, 48, 48)
+    assert is_flat(patch)
+    assert not is_flat((24, 48, 48))
+    masks = torch.arange(6, dtype=torch.uint8)[None, :, None, None].repeat(8, 1, 48, 48)
+    settings = config(patch, mirror=False, rotate_degrees=30.0)
+    _, labels = warp(masks.unsqueeze(1).float(), masks, settings, generator())
+    assert ((labels == masks) | (labels == 255)).all()
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_intensities_stay_finite_and_constant_images_survive(patch):
+    flat = torch.full((4, 2, *patch), 0.7)
+    assert torch.isfinite(change_intensities(flat, generator())).all()
+    images = blocks(patch)[0]
+    changed = torch.stack([change_intensities(images, generator(seed)) for seed in range(8)])
+    assert torch.isfinite(changed).all()
+    assert 0.5 < changed.std() / images.std() < 2

@@ -1,0 +1,182 @@
+"""Probabilities on the grid of the image, whatever its size; and files that come back as they went, or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from nextmask.errors import TrainingError
+from nextmask.training.config import TrainConfig
+from nextmask.training.networks import build_network
+from nextmask.training.predict import Segmenter, load_segmenter, save_segmenter
+
+FLAT = TrainConfig(2, 2, 3, (32, 24), 4, 10, 1e-3, 1e-2, (4, 8, 12), False, 15.0, "float32", 0.5)
+SOLID = dataclasses.replace(FLAT, dimensions=3, patch_size=(8, 16, 16), features=(4, 8))
+
+
+def segmenter(config=FLAT, seed=0):
+    return Segmenter(config, build_network(config, seed).eval())
+
+
+def image(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal((2, *shape)).astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (FLAT, (32, 24)),
+        (FLAT, (20, 11)),
+        (FLAT, (70, 90)),
+        (FLAT, (5, 33, 90)),
+        (FLAT, (1, 20, 24)),
+        (SOLID, (8, 16, 16)),
+        (SOLID, (3, 40, 9)),
+        (SOLID, (20, 24, 33)),
+    ],
+)
+def test_probabilities_have_the_grid_of_the_image_and_sum_to_one(config, shape):
+    probabilities = segmenter(config).predict(image(*shape))
+    assert probabilities.shape == (3, *shape)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+    assert probabilities.min() >= 0
+
+
+def test_an_image_of_one_patch_is_one_pass_of_the_network():
+    one, picture = segmenter(), image(32, 24)
+    logits = one.network(torch.from_numpy(picture[None].astype(np.float32)))
+    np.testing.assert_allclose(one.predict(picture), torch.softmax(logits, 1)[0].detach().numpy(), atol=1e-5)
+
+
+def test_a_volume_of_a_2d_network_is_its_slices():
+    one, volume = segmenter(), image(9, 40, 24)
+    slices = np.stack([one.predict(volume[:, z]) for z in range(9)], axis=1)
+    np.testing.assert_allclose(one.predict(volume), slices, atol=1e-5)
+
+
+def test_a_small_image_is_padded_with_its_border_as_in_training():
+    one, picture = segmenter(), image(20, 24)
+    padded = np.pad(picture, [(0, 0), (6, 6), (0, 0)], mode="edge")
+    np.testing.assert_allclose(one.predict(picture), one.predict(padded)[:, 6:26], atol=1e-5)
+
+
+def test_windows_vote_with_their_middle():
+    """A pixel at the rim of one window is decided by the window whose middle it is nearer to."""
+    one, picture = segmenter(), image(32, 36)  # two windows, 12 apart
+    left, right = one.predict(picture[:, :, :24]), one.predict(picture[:, :, 12:])
+    blended = one.predict(picture)
+    np.testing.assert_allclose(blended[:, :, :12], left[:, :, :12], atol=1e-5)
+    rows = slice(8, 24)  # at the rim of both windows both weigh little
+    blended, left, right = blended[:, rows, 22], left[:, rows, 22], right[:, rows, 10]
+    assert np.abs(blended - right).max() < 0.1 * np.abs(blended - left).max()
+
+
+def test_predicting_twice_is_the_same_and_leaves_the_image_alone():
+    one, picture = segmenter(), image(40, 24)
+    picture.setflags(write=False)
+    assert np.array_equal(one.predict(picture), one.predict(picture))
+
+
+@pytest.mark.parametrize(("config", "shape"), [(FLAT, (40, 24)), (FLAT, (20, 11)), (SOLID, (8, 20, 30))])
+def test_vectors_of_a_batch_are_those_of_its_images(config, shape):
+    one = segmenter(config)
+    images = np.stack([image(*shape, seed=seed) for seed in range(5)])
+    vectors = one.encode_batch(images)
+    assert vectors.shape == (5, config.features[-1])
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, [one.encode(picture) for picture in images], atol=1e-5)
+    assert np.ptp(vectors, axis=0).min() > 0
+
+
+def test_a_volume_of_a_2d_network_is_encoded_as_the_mean_of_its_slices():
+    one, volume = segmenter(), image(9, 40, 24)
+    slices = one.encode_batch(np.moveaxis(volume, 1, 0))
+    np.testing.assert_allclose(one.encode(volume), slices.mean(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 24), (2, 32), (2, 3, 4, 32, 24)])
+def test_images_of_another_form_are_refused(shape):
+    with pytest.raises(TrainingError, match="channels"):
+        segmenter().predict(np.zeros(shape, np.float32))
+    with pytest.raises(TrainingError, match="channels"):
+        segmenter().encode_batch(np.zeros((2, *shape[:2]), np.float32))
+
+
+@pytest.mark.parametrize("config", [FLAT, SOLID, dataclasses.replace(FLAT, precision="bfloat16")])
+def test_a_segmenter_comes_back_as_it_went(tmp_path, config):
+    one, path = segmenter(config, seed=5), tmp_path / "deeper" / "segmenter.pt"
+    save_segmenter(one, path)
+    back = load_segmenter(path, "cpu")
+    assert back.config == config
+    assert not back.network.training
+    picture = image(*config.patch_size)
+    assert np.array_equal(one.predict(picture), back.predict(picture)) or config.precision == "bfloat16"
+    np.testing.assert_allclose(one.predict(picture), back.predict(picture), atol=0.02)
+    assert [file.name for file in path.parent.iterdir()] == ["segmenter.pt"]
+
+
+def test_a_file_that_is_cut_off_anywhere_is_refused(tmp_path):
+    path = tmp_path / "segmenter.pt"
+    save_segmenter(segmenter(), path)
+    whole = path.read_bytes()
+    for end in np.linspace(0, len(whole) - 1, 60).astype(int):
+        path.write_bytes(whole[:end])
+        with pytest.raises(TrainingError, match="damaged"):
+            load_segmenter(path, "cpu")
+
+
+def test_a_file_with_a_flipped_bit_never_gives_other_weights(tmp_path):
+    one, path = segmenter(), tmp_path / "segmenter.pt"
+    save_segmenter(one, path)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    refusals = 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            back = load_segmenter(path, "cpu").network.state_dict()
+        except TrainingError:
+            refusals += 1
+        else:  # in the padding between entries a bit means nothing
+            assert all(torch.equal(back[key], value) for key, value in one.network.state_dict().items())
+    assert refusals > 20
+
+
+def test_files_of_something_else_are_refused_and_not_executed(tmp_path):
+    path, ran = tmp_path / "segmenter.pt", tmp_path / "ran"
+
+    class Harmful:
+        def __reduce__(self):
+            return (ran.write_text, ("x",))
+
+    for payload in (Harmful(), {"format": "other"}, [1, 2], torch.zeros(3)):
+        torch.save(payload, path)
+        with pytest.raises(TrainingError, match="is not a segmenter"):
+            load_segmenter(path, "cpu")
+    assert not ran.exists()
+    path.write_bytes(b"\x89PNG not weights at all")
+    with pytest.raises(TrainingError, match="is not a segmenter"):
+        load_segmenter(path, "cpu")
+    with pytest.raises(TrainingError, match="is not a segmenter"):
+        load_segmenter(tmp_path / "absent.pt", "cpu")
+
+
+def test_weights_that_do_not_fit_are_listed(tmp_path):
+    path = tmp_path / "segmenter.pt"
+    save_segmenter(segmenter(), path)
+    stored = torch.load(path, weights_only=True)
+    names = list(stored["weights"])
+    stored["weights"]["extra.weight"] = torch.zeros(2)
+    stored["weights"][names[0]] = torch.zeros(7, 7)
+    del stored["weights"][names[1]]
+    torch.save(stored, path)
+    with pytest.raises(TrainingError) as caught:
+        load_segmenter(path, "cpu")
+    message = str(caught.value)
+    assert message.startswith("3 weights")
+    assert all(part in message for part in (f"{names[0]} (7, 7)", f"{names[1]} missing", "extra.weight unknown"))

@@ -1,0 +1,262 @@
+"""Training learns toys in seconds, from annotated voxels only, repeatably, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from nextmask.errors import TrainingError
+from nextmask.training import train
+from nextmask.training.config import TrainConfig
+from nextmask.training.train import fit
+
+TINY = TrainConfig(2, 1, 3, (32, 32), 4, 60, 1e-2, 1e-2, (8, 16, 32), False, 15.0, "float32", 0.5)
+SOLID = dataclasses.replace(TINY, dimensions=3, patch_size=(8, 16, 16), batch_size=2, features=(8, 16))
+IGNORE = 255
+
+
+def toy(shape, seed):
+    """Draw a bright box (class 1) and a dark one (class 2) in noise: image (1, *shape) float16, mask (*shape) uint8."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(shape, np.uint8)
+    for label, side in ((1, 0), (2, 1)):
+        corner = [int(rng.integers(1, n // 4)) for n in shape]
+        corner[-1] += side * shape[-1] // 2
+        mask[tuple(slice(a, a + n // 3) for a, n in zip(corner, shape, strict=True))] = label
+    image = np.array([0, 2, -2])[mask] + 0.3 * rng.standard_normal(shape)
+    return image[None].astype(np.float16), mask
+
+
+def samples(shape, count=6, change=lambda image, mask: (image, mask)):
+    drawn = [change(*toy(shape, seed)) for seed in range(count)]
+    return [lambda pair=pair: pair for pair in drawn]
+
+
+def mean_dice(segmenter, shape, seeds=range(100, 104)):
+    scores = []
+    for seed in seeds:
+        image, mask = toy(shape, seed)
+        labels = segmenter.predict(image).argmax(axis=0)
+        scores += [2 * ((labels == c) & (mask == c)).sum() / ((labels == c).sum() + (mask == c).sum()) for c in (1, 2)]
+    return np.mean(scores)
+
+
+def scribbled(image, mask):
+    """Keep a line through every structure and strokes of background between them: a tenth of what there is."""
+    lines = np.full_like(mask, IGNORE)
+    strokes = np.zeros(mask.shape, bool)
+    strokes[..., ::12] = strokes[..., ::14, :] = True
+    lines[strokes & (mask == 0)] = 0
+    for label in (1, 2):
+        middle = np.median(np.argwhere(mask == label), axis=0).astype(int)
+        row = tuple(middle[:-1])
+        lines[row][mask[row] == label] = label
+    return image, lines
+
+
+def weights(segmenter):
+    return segmenter.network.state_dict()
+
+
+def same_weights(one, other):
+    return all(torch.equal(weights(one)[key], weights(other)[key]) for key in weights(one))
+
+
+@pytest.mark.parametrize(("config", "shape"), [(TINY, (32, 32)), (TINY, (40, 56)), (SOLID, (8, 20, 24))])
+def test_a_tiny_network_learns_a_toy(config, shape):
+    segmenter = fit(samples(shape), config, seed=[1], device="cpu")
+    assert mean_dice(segmenter, shape) > 0.85
+    assert not segmenter.network.training
+
+
+def test_scribbles_teach_it_too():
+    segmenter = fit(samples((32, 32), change=scribbled), TINY, seed=[1], device="cpu")
+    assert mean_dice(segmenter, (32, 32)) > 0.75
+
+
+def test_bfloat16_learns_it_too():
+    config = dataclasses.replace(TINY, precision="bfloat16", iterations=40)
+    assert mean_dice(fit(samples((32, 32)), config, seed=[1], device="cpu"), (32, 32)) > 0.8
+
+
+def test_what_is_not_annotated_is_not_learned_from():
+    """Two pools whose hidden masks differ give the same weights, when what differs is not annotated."""
+    short = dataclasses.replace(TINY, iterations=4)
+
+    def half(value):
+        def hide(image, mask):
+            mask = np.where(np.arange(mask.shape[1]) < 16, mask, value).astype(np.uint8)
+            return image, np.where(np.arange(mask.shape[1]) < 16, mask, IGNORE).astype(np.uint8)
+
+        return hide
+
+    pools = [samples((32, 32), change=half(value)) for value in (0, 2)]
+    assert same_weights(*(fit(pool, short, seed=[0], device="cpu") for pool in pools))
+
+
+def test_the_seed_decides_and_nothing_global_does():
+    short = dataclasses.replace(TINY, iterations=3)
+    torch.manual_seed(1)
+    first = fit(samples((32, 32)), short, seed=[7, 1], device="cpu")
+    torch.manual_seed(2)
+    state = torch.random.get_rng_state()
+    again = fit(samples((32, 32)), short, seed=[7, 1], device="cpu")
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert same_weights(first, again)
+    assert not same_weights(first, fit(samples((32, 32)), short, seed=[7, 2], device="cpu"))
+
+
+class Interrupted(Exception):
+    """Stands for the end of the process."""
+
+
+def interrupt_at(stop):
+    def progress(done, _total):
+        if done == stop:
+            raise Interrupted
+
+    return progress
+
+
+@pytest.mark.parametrize(("config", "shape"), [(TINY, (40, 40)), (SOLID, (8, 20, 24))])
+def test_going_on_gives_the_weights_of_an_uninterrupted_training(tmp_path, config, shape):
+    short = dataclasses.replace(config, iterations=10)
+    path = tmp_path / "state" / "training.pt"
+    options = {"seed": [3], "device": "cpu"}
+    with pytest.raises(Interrupted):
+        fit(samples(shape), short, **options, checkpoint=path, checkpoint_seconds=0, progress=interrupt_at(6))
+    seen = []
+    resumed = fit(
+        samples(shape), short, **options, checkpoint=path, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(7, 10), (8, 10), (9, 10), (10, 10)]
+    assert same_weights(resumed, fit(samples(shape), short, **options))
+    assert [file.name for file in path.parent.iterdir()] == ["training.pt"]
+
+
+def first_iteration(path, pool, config, seed):
+    """Return the iteration at which a training starts."""
+    seen = []
+
+    def stop(done, _total):
+        seen.append(done)
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        fit(pool, config, seed=seed, device="cpu", checkpoint=path, checkpoint_seconds=1e9, progress=stop)
+    return seen[0]
+
+
+def test_another_training_s_state_is_not_taken_up(tmp_path):
+    path, config = tmp_path / "training.pt", dataclasses.replace(TINY, iterations=6)
+    options = {"seed": [3], "device": "cpu", "checkpoint": path, "checkpoint_seconds": 0}
+    with pytest.raises(Interrupted):
+        fit(samples((32, 32)), config, **options, progress=interrupt_at(4))
+    assert first_iteration(path, samples((32, 32)), config, [3]) == 5
+    assert first_iteration(path, samples((32, 32)), config, [4]) == 1
+    assert first_iteration(path, samples((32, 32)), dataclasses.replace(config, learning_rate=0.1), [3]) == 1
+    assert first_iteration(path, samples((32, 32), count=5), config, [3]) == 1
+    assert first_iteration(path, samples((32, 32), change=scribbled), config, [3]) == 1
+    path.write_bytes(path.read_bytes()[:1000])
+    assert first_iteration(path, samples((32, 32)), config, [3]) == 1
+
+
+def test_all_samples_are_seen_equally_often():
+    rows = [train._row_at(position, 7, [2]) for position in range(70)]
+    assert np.bincount(rows).tolist() == [10] * 7
+    assert rows[:7] != rows[7:14]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_patches_of_partly_annotated_volumes_show_annotation(share):
+    def sparse(image, mask):
+        lines = np.full_like(mask, IGNORE)
+        lines[20, 30, 10:20], lines[2, 2, 2] = 0, 1
+        return image, lines
+
+    config = dataclasses.replace(SOLID, foreground_share=share)
+    labeled = train._index(samples((24, 40, 40), count=1, change=sparse), config, [0])
+    for i in range(20):
+        _, masks = train._draw_batch(labeled, config, [0], i)
+        assert (masks != IGNORE).flatten(1).any(dim=1).all()
+        if share == 1.0:
+            assert (masks == 1).flatten(1).any(dim=1).all()
+
+
+def test_patches_reach_every_corner_of_a_complete_mask():
+    config = dataclasses.replace(TINY, foreground_share=0.0, patch_size=(16, 16))
+    labeled = train._index(samples((33, 47), count=1), config, [0])
+    starts = {tuple(train._patch_start(labeled[0], config, np.random.default_rng(i))) for i in range(4000)}
+    assert {y for y, _ in starts} == set(range(18))
+    assert {x for _, x in starts} == set(range(32))
+
+
+def test_a_small_image_lies_in_the_middle_of_its_patch():
+    labeled = train._index(samples((20, 17), count=1), TINY, [0])
+    images, masks = train._draw_batch(labeled, TINY, [0], 0)
+    image, mask = toy((20, 17), 0)
+    assert np.array_equal(masks[0, 6:26, 7:24].numpy(), mask)
+    assert (masks[0].numpy() != IGNORE).sum() == mask.size
+    assert np.array_equal(images[0, 0, 0, 7:24].numpy(), image[0, 0].astype(np.float32))
+
+
+def test_remembered_places_have_their_class():
+    _, mask = toy((12, 30, 30), 3)
+    labeled = train._index(samples((12, 30, 30), 1, lambda image, _: (image, mask)), SOLID, [0])[0]
+    for label, places in labeled.places.items():
+        assert (mask[tuple(places.T)] == label).all()
+        assert len(np.unique(places, axis=0)) == min(train.PLACES, (mask == label).sum())
+    assert np.ptp(labeled.places[0], axis=0).tolist() == [11, 29, 29]
+
+
+def test_only_the_patch_of_a_memory_map_is_read(tmp_path):
+    class Watched(np.memmap):
+        read = 0
+
+        def __getitem__(self, key):
+            part = super().__getitem__(key)
+            Watched.read = max(Watched.read, np.size(part))
+            return part
+
+    image, mask = toy((12, 64, 64), 0)
+    np.save(tmp_path / "image.npy", image)
+    stored = np.load(tmp_path / "image.npy", mmap_mode="r").view(Watched)
+    fit([lambda: (stored, mask)], dataclasses.replace(SOLID, iterations=3), seed=[0], device="cpu")
+    assert 0 < Watched.read <= 8 * 16 * 16
+
+
+def refused(pool, config=TINY):
+    with pytest.raises(TrainingError) as caught:
+        fit(pool, dataclasses.replace(config, iterations=2), seed=[0], device="cpu")
+    return str(caught.value)
+
+
+def test_what_cannot_be_trained_on_is_refused():
+    def spoiled(image, mask):
+        image = image.copy()
+        image[0, 3, 3] = np.inf
+        return image, mask
+
+    assert "0 labeled samples" in refused([])
+    assert "not annotated" in refused(samples((32, 32), change=lambda i, m: (i, np.full_like(m, IGNORE))))
+    assert "values [3]" in refused(samples((32, 32), change=lambda i, m: (i, np.where(m == 2, 3, m).astype(np.uint8))))
+    assert "1 values that are not finite" in refused(samples((32, 32), change=spoiled))
+    assert "same in both" in refused(samples((32, 32), change=lambda i, m: (i, m[:-1])))
+    assert "1 channels" in refused(samples((32, 32), change=lambda i, m: (np.concatenate([i, i]), m)))
+    assert "2 spatial axes" in refused(samples((8, 32, 32)))
+
+
+def test_a_loss_that_is_not_finite_is_refused():
+    message = refused(
+        samples((32, 32), change=lambda i, m: (i * 0 + 6e4, m)), dataclasses.replace(TINY, learning_rate=1e38)
+    )
+    assert "Lower the learning rate" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is an accelerator")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(TrainingError, match="Set device"):
+        fit(samples((32, 32)), TINY, seed=[0], device="cuda")
