@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nextmask.data.images import read_mask
-from nextmask.errors import SelectionError, StudyBusy, StudyError
+from nextmask.errors import DataError, SelectionError, StudyBusy, StudyError
 from nextmask.study.cohort import CASES, SPLITS
 from nextmask.study.study import Study
 
@@ -210,10 +210,11 @@ def test_a_mask_that_changed_on_disk_is_noticed(annotated):
 
 
 def test_an_image_that_changed_is_noticed(home):
-    image = Path(Study(home).pool.cases[0].images[0])
+    path = Path(Study(home).pool.cases[0].images[0])
+    image = nib.load(path)
     shutil.rmtree(home / "cache", ignore_errors=True)
-    image.write_bytes(image.read_bytes() + b"\0")
-    with pytest.raises(Exception, match="changed since the study was created"):
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 1, image.affine), path)
+    with pytest.raises(DataError, match="changed since the study was created"):
         Study(home).query(2, "k_center")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nextmask.data.check import Scan, fingerprint
+from nextmask.data.check import Scan, hash_pixels
 from nextmask.data.files import Progress, atomically, digest_json
 from nextmask.data.images import read_channels
 from nextmask.data.pool import Case
@@ -34,7 +34,7 @@ class Cache:
         self.cases = tuple(cases)
         self.preprocessing = preprocessing
         self.placements = tuple(place(preprocessing, scan, planar=planar) for scan in scans)
-        self._fingerprints = tuple(scan.fingerprint for scan in scans)
+        self._pixels = tuple(scan.pixels for scan in scans)
         self.keys = tuple(self._key(scan, where) for scan, where in zip(scans, self.placements, strict=True))
 
     def _key(self, scan: Scan, placement: Placement) -> str:
@@ -78,12 +78,12 @@ class Cache:
         self.image(case)
 
     def _make_image(self, case: int) -> np.ndarray:
-        if fingerprint(self.cases[case]) != self._fingerprints[case]:
-            raise DataError(
-                f"the files of case {self.cases[case].id!r} changed since the study was created. Expected the same size "
-                "and time of change. Put the original files back, or create a new study."
-            )
         image = read_channels(self.cases[case].images)
+        if hash_pixels(image.array) != self._pixels[case]:
+            raise DataError(
+                f"the image of case {self.cases[case].id!r} changed since the study was created. Expected the same voxels. "
+                "Put the original file back, or create a new study."
+            )
         return to_working(image.array, self.preprocessing, self.placements[case])
 
     @staticmethod

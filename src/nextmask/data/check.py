@@ -215,7 +215,7 @@ def _measured(scan: Scan, image: Image) -> Scan:
         modality=image.modality,
         rgb=image.rgb,
         **by_channel,
-        pixels=_pixels(image.array),
+        pixels=hash_pixels(image.array),
         content_box=_content_box(image.array),
     )
 
@@ -263,7 +263,7 @@ def _subsample(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1)[::step]
 
 
-def _pixels(array: np.ndarray) -> str:
+def hash_pixels(array: np.ndarray) -> str:
     """Hash shape and values as float32, in which integers up to 16 million are exact; adding 0 makes -0 into 0."""
     digest = hashlib.sha256(repr(array.shape).encode())
     for slab in _slabs(array):

@@ -65,7 +65,7 @@ def write_report(study: Study, to: Path | None = None) -> Path:
         summary=facts(study),
         curves=tuple(curve for each in (study, *played) for curve in _curve(each, each is study)),
         rounds=tuple(
-            _row(each, round, labeled)
+            _row(round, labeled, "" if each is study else each.folder.name)
             for each in (study, *played)
             for round, labeled in zip(each.rounds, labeled_after(each.rounds), strict=True)
         ),
@@ -113,14 +113,14 @@ def _curve(study: Study, own: bool) -> Iterator[Curve]:
         yield Curve(name=name, labeled=labeled, dice=dice, group="" if own else name.split("-seed")[0])
 
 
-def _row(study: Study, round: Round, labeled: int) -> RoundRow:
-    return RoundRow(round.number, f"{round.strategy} ({study.folder.name})", labeled, round.stage, round.scores or {})
+def _row(round: Round, labeled: int, name: str) -> RoundRow:
+    return RoundRow(round.number, round.strategy, labeled, round.stage, round.scores or {}, name)
 
 
 def _pictures(study: Study) -> Iterator[Picture]:
-    """Show queried samples of all rounds; of a volume, the slice with the most annotated foreground."""
+    """Show queried samples, evenly over all rounds; of a volume, the slice with the most annotated foreground."""
     asked = [(round, name) for round in study.rounds for name in round.samples]
-    for round, name in asked[:PICTURES]:
+    for round, name in asked[:: -(-len(asked) // PICTURES) or 1]:
         row = study.pool.row_of[name]
         sample, case = study.pool.samples[row], study.pool.case_of(row)
         image = read_channels(case.images).array[(slice(None), *sample.region.slices)]
