@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from rich.table import Table
 from nextmask.errors import NextmaskError
 
 if TYPE_CHECKING:
+    from nextmask.data.check import Problem
     from nextmask.study.rounds import Round
     from nextmask.study.study import Report, Study
 
@@ -77,7 +78,7 @@ def new(
     from nextmask.study.study import Study
 
     names = [name.strip() for name in classes.split(",")]
-    values = {
+    values: dict[str, Any] = {
         "images": _relative(images, study),
         "masks": _relative(masks, study),
         "scribbles": _relative(scribbles, study),
@@ -118,13 +119,7 @@ def check(study: StudyFolder, as_json: Annotated[bool, typer.Option("--json")] =
     if as_json:
         print(json.dumps([vars(problem) for problem in problems], indent=2))
     else:
-        for problem in problems:
-            colour = "red" if problem.severity == "error" else "yellow"
-            out.print(
-                f"[{colour}]{problem.severity}[/] [bold]{escape(problem.where)}[/] ({problem.kind}): {escape(problem.message)}",
-                soft_wrap=True,
-            )
-            out.print(f"    → {escape(problem.remedy)}", soft_wrap=True)
+        _print_problems(problems)
         errors = sum(problem.severity == "error" for problem in problems)
         out.print(f"{errors} errors, {len(problems) - errors} warnings.")
     if any(problem.severity == "error" for problem in problems):
@@ -368,6 +363,20 @@ def _print_scores(study: Study, round: Round) -> None:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _print_problems(problems: Sequence[Problem]) -> None:
+    """Print every problem; those that differ only in where they are stand together."""
+    groups: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in sorted(problems, key=lambda problem: problem.severity):
+        groups.setdefault((problem.severity, problem.kind, problem.remedy), []).append(problem)
+    for (severity, kind, remedy), same in groups.items():
+        colour = "red" if severity == "error" else "yellow"
+        places = ", ".join(problem.where for problem in same)
+        count = f" in {len(same)} places" if len(same) > 1 else ""
+        out.print(f"[{colour}]{severity}[/] [bold]{kind}[/]{count}: {escape(same[0].message)}", soft_wrap=True)
+        out.print(f"    where: {escape(places)}", soft_wrap=True)
+        out.print(f"    to do: {escape(remedy)}", soft_wrap=True)
 
 
 def _count_problems(study: Study) -> int:

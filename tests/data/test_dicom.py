@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SegmentationStorage, generate_uid
 
 from nextmask.data.dicom import find_series, stack
@@ -219,3 +220,17 @@ def test_a_mask_of_a_real_series_lies_on_its_grid(shared_data, tmp_path):
     back, geometry = read_mask(tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(back, mask)
     assert read_geometry(folder).differences(geometry) is None
+
+
+@pytest.mark.parametrize(
+    ("compressor", "syntax"), [("JPEG", "1.2.840.10008.1.2.4.70"), ("JPEG2000", "1.2.840.10008.1.2.4.90")]
+)
+def test_lossless_compression_is_decoded(tmp_path, compressor, syntax):
+    pixels = np.random.default_rng(0).integers(0, 4000, (32, 48)).astype(np.uint16)
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(tmp_path / "packed.dcm")
+    writer.SetCompressor(compressor)
+    writer.UseCompressionOn()
+    writer.Execute(sitk.GetImageFromArray(pixels))
+    assert pydicom.dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(read_image(tmp_path / "packed.dcm").array[0], pixels)

@@ -51,6 +51,7 @@ def check_round_trip(source: Path, folder: Path) -> None:
     first = hashlib.sha256(path.read_bytes()).hexdigest()
     write_mask(path, mask, source)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == first
+    assert path.suffix != ".gz" or path.read_bytes()[4:8] == bytes(4)  # no time stamp
     back, its_geometry = read_mask(path)
     np.testing.assert_array_equal(back, mask)
     assert back.dtype == np.uint8

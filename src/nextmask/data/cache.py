@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nextmask.data.check import Scan, hash_pixels
-from nextmask.data.files import Progress, atomically, digest_json
+from nextmask.data.files import Progress, atomically, digest_json, discard_temporaries
 from nextmask.data.images import read_channels
 from nextmask.data.pool import Case
 from nextmask.data.preprocess import Placement, Preprocessing, mask_to_working, place, to_working
@@ -69,6 +69,7 @@ class Cache:
 
     def build(self, progress: Progress | None = None, workers: int = 2) -> None:
         """Make every missing image; what is there already is kept, so an interrupted build goes on where it was."""
+        discard_temporaries(self.folder / "images", older_than=3600.0)  # younger ones may belong to another process
         with ThreadPoolExecutor(workers) as threads:
             for done, _ in enumerate(threads.map(self._touch, range(len(self.cases))), start=1):
                 if progress:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 Progress = Callable[[int, int], None]
+TEMPORARY = ".nextmask-tmp"
 
 
 @contextmanager
@@ -21,7 +24,7 @@ def atomically(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{suffix}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}{suffix}")
     try:
         yield temporary
         _sync(temporary)
@@ -29,6 +32,13 @@ def atomically(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def discard_temporaries(folder: Path, *, older_than: float = 0.0) -> None:
+    """Delete what killed processes left half-written in a folder, if it is older than this many seconds."""
+    for path in folder.glob(f".*{TEMPORARY}*"):
+        if time.time() - path.stat().st_mtime >= older_than:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

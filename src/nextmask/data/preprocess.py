@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
@@ -49,6 +49,11 @@ class Preprocessing:
     def to_json(self) -> dict:
         """Return plain types, for the ledger and for cache keys."""
         return {name: value for name, value in asdict(self).items() if value not in ((), None)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Rebuild from ``to_json``, also after a trip through JSON text."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 @dataclass(frozen=True)

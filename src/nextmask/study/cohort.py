@@ -125,7 +125,7 @@ def _split(folder: Path, config: StudyConfig, cases: Sequence[Case], scans: Sequ
     path = folder / SPLITS
     if not path.exists():
         side = make_split(cases, scans, test_fraction=config.test_fraction, by=config.split_by, seed=config.seed)
-        write_split(path, cases, side, by=config.split_by)
+        write_split(path, cases, side, scans, by=config.split_by)
     return read_split(path, cases)
 
 

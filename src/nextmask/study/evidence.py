@@ -87,8 +87,10 @@ class Evidence:
         return digest_json([dict(what), list(keys), [sample.id for sample in self._study.pool.samples]])[:32]
 
     def _store(self) -> Any:
+        """Open the store of embeddings, after making sure that every image of the pool is preprocessed."""
         from nextmask.features.store import EmbeddingStore
 
+        self._study.labels.cache.build(self._told("preprocessing"))
         return EmbeddingStore(self._study.folder / self._study.config.cache / "embeddings")
 
     def _told(self, what: str) -> Callable[[int, int], None] | None:

@@ -90,7 +90,7 @@ def _create(parent: Study, folder: Path, config: StudyConfig, report: Report | N
     folder.mkdir(parents=True, exist_ok=True)
     cohort = _with_references(parent.cohort, config.supervision)
     write_cases(folder, cohort)
-    write_split(folder / SPLITS, cohort.cases, cohort.side, by=config.split_by)
+    write_split(folder / SPLITS, cohort.cases, cohort.side, cohort.scans, by=config.split_by)
     return Study.create(folder, config, cohort=cohort, report=report)
 
 

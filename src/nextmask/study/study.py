@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nextmask.data.cache import Cache
-from nextmask.data.files import Progress, digest, digest_json
+from nextmask.data.files import Progress, digest, digest_json, discard_temporaries
 from nextmask.data.pool import IGNORE, Pool, Sample, build_pool
 from nextmask.data.preprocess import Preprocessing, derive
 from nextmask.errors import DataError, StudyBusy, StudyError
@@ -104,10 +104,7 @@ class Study:
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """How images are brought to the working grid, as derived when the study was made."""
-        derived = self.events[0].payload["preprocessing"]
-        return Preprocessing(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in derived.items()}
-        )
+        return Preprocessing.from_json(self.events[0].payload["preprocessing"])
 
     @property
     def planar(self) -> bool:
@@ -278,6 +275,8 @@ class Study:
     @contextmanager
     def _writing(self, verb: str) -> Iterator[tuple[Event, ...]]:
         with _locked(self.folder, verb):
+            for folder in (self.folder, self.folder / "masks", *self.folder.glob("rounds/*")):
+                discard_temporaries(folder)
             yield self._ledger.read()
 
     def _told(self, what: str) -> Progress | None:
