@@ -332,9 +332,8 @@ def _print_facts(study: Study) -> None:
 def _print_rounds(study: Study) -> None:
     from nextmask.study.summary import labeled_after
 
-    table = Table(
-        "round", "labeled", "strategy", "next", *(f"Dice {escape(name)}" for name in study.config.classes), "mean Dice"
-    )
+    columns = ("round", "labeled", "strategy", "next", *map(escape, study.config.classes), "mean")
+    table = Table(*columns, title="Dice on the test cases")
     for each, labeled in zip(study.rounds, labeled_after(study.rounds), strict=True):
         table.add_row(str(each.number), str(labeled), each.strategy, each.stage, *_dice_cells(study, each))
     out.print(table)

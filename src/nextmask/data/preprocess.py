@@ -6,7 +6,7 @@ resample, normalise the intensities. Networks pad and crop patches themselves, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -53,7 +53,10 @@ class Preprocessing:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
         """Rebuild from ``to_json``, also after a trip through JSON text."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**plain)
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ def _worth_cropping(scans: Sequence[Scan], planar: bool) -> bool:
     return bool(np.median([kept(scan) for scan in scans]) < WORTH_CROPPING)
 
 
-def _zoom(preprocessing: Preprocessing, scan: Scan) -> Iterator[float] | Sequence[float]:
+def _zoom(preprocessing: Preprocessing, scan: Scan) -> Sequence[float]:
     axes = len(scan.shape)
     if preprocessing.spacing is not None:
         spacing = scan.geometry.spacing or preprocessing.spacing

@@ -48,9 +48,7 @@ def load_table(folder: Path, config: StudyConfig) -> Table:
 
     images = resolve(config.images)
     assert images is not None
-    return read_table(
-        images, masks=resolve(config.masks), scribbles=resolve(config.scribbles), columns=_column_names(config)
-    )
+    return read_table(images, masks=resolve(config.masks), scribbles=resolve(config.scribbles), columns=config.columns)
 
 
 def scan_cases(folder: Path, config: StudyConfig, cases: Sequence[Case], progress: Progress | None) -> list[Scan]:
@@ -58,7 +56,9 @@ def scan_cases(folder: Path, config: StudyConfig, cases: Sequence[Case], progres
     path = folder / SCANS
     known = _known_scans(path, config)
     fresh = [case for case in cases if fingerprint(case) not in known]
-    scan = partial(scan_case, classes=len(config.classes), **_codes(config))
+    scan = partial(
+        scan_case, classes=len(config.classes), mask_codes=config.mask_codes, scribble_codes=config.scribble_codes
+    )
     with ThreadPoolExecutor(2) as threads, path.open("a", encoding="utf-8") as log:
         for done, found in enumerate(threads.map(scan, fresh), start=len(cases) - len(fresh) + 1):
             known[found.fingerprint] = found
@@ -168,18 +168,10 @@ def _known_scans(path: Path, config: StudyConfig) -> dict[str, Scan]:
     return known
 
 
-def _codes(config: StudyConfig) -> dict[str, dict[int, int]]:
-    return {"mask_codes": config.mask_codes, "scribble_codes": config.scribble_codes}
-
-
 def _codes_key(config: StudyConfig) -> str:
     return digest_json(
         [len(config.classes), str(sorted(config.mask_codes.items())), str(sorted(config.scribble_codes.items()))]
     )[:16]
-
-
-def _column_names(config: StudyConfig) -> dict[str, str]:
-    return dict(config.columns)
 
 
 def _moved(row: dict, folder: Path, move: Callable[[str, Path], str]) -> dict:

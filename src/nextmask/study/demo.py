@@ -13,6 +13,7 @@ from nextmask.study.summary import write_report
 PATIENTS = 20
 QUERY_SIZE = 12
 ROUNDS = 3
+ITERATIONS = 200
 
 
 def run_demo(folder: Path, report: Report | None = None) -> tuple[Study, Path]:
@@ -22,7 +23,7 @@ def run_demo(folder: Path, report: Report | None = None) -> tuple[Study, Path]:
         write_patients(folder / "patients", PATIENTS, seed=0)
     home = folder / "study"
     if not (home / FILE).exists():
-        config = StudyConfig(images="../patients/cases.csv", classes=CLASSES, unit="slice", iterations=200)
+        config = StudyConfig(images="../patients/cases.csv", classes=CLASSES, unit="slice", iterations=ITERATIONS)
         Study.create(home, config, report=report)
     played = simulate(home, strategy="typiclust", query_size=QUERY_SIZE, rounds=ROUNDS, seed=0, report=report)
     return played, write_report(Study(home))

@@ -65,7 +65,7 @@ def write_report(study: Study, to: Path | None = None) -> Path:
         summary=facts(study),
         curves=tuple(curve for each in (study, *played) for curve in _curve(each, each is study)),
         rounds=tuple(
-            _row(round, labeled, "" if each is study else each.folder.name)
+            _row(round, labeled, "" if each is shown else each.folder.name)
             for each in (study, *played)
             for round, labeled in zip(each.rounds, labeled_after(each.rounds), strict=True)
         ),

@@ -100,7 +100,7 @@ def derive_config(
         patch_size=patch,
         batch_size=int(np.clip(affordable, 2, means.largest_batch)),
         iterations=default if iterations is None else iterations,
-        learning_rate=2e-3,
+        learning_rate=5e-3,
         weight_decay=1e-2,
         features=means.features[: 1 + min(len(possible_strides(patch)), len(means.features) - 1)],
         mirror=rgb,  # photographs of lesions have no left and right; organs do

@@ -1,0 +1,83 @@
+"""Simulated studies: beside the study, resumable, honest about what the oracle cannot draw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nextmask.errors import StudyError
+from nextmask.study.annotations import Oracle
+from nextmask.study.cohort import Cohort
+from nextmask.study.simulate import _with_references, simulate, simulations
+from nextmask.study.study import Study
+
+PLAY = {"strategy": "random", "query_size": 3, "seed": 4}
+
+
+def test_it_plays_the_rounds_that_are_asked_for_and_leaves_the_study_alone(home):
+    before = Study(home).events
+    played = simulate(home, rounds=2, **PLAY)
+    assert [round.stage for round in played.rounds] == ["done", "done"]
+    assert played.labeled.sum() == 6
+    assert {event.author for event in played.events if event.kind == "annotated"} == {"oracle"}
+    assert Study(home).events == before
+    assert [each.folder for each in simulations(home)] == [played.folder]
+
+
+def test_more_rounds_go_on_where_it_was(home):
+    first = simulate(home, rounds=1, **PLAY).events
+    later = simulate(home, rounds=2, **PLAY).events
+    assert later[: len(first)] == first
+    assert simulate(home, rounds=2, **PLAY).events == later
+
+
+def test_it_ends_when_everything_is_labeled(home):
+    played = simulate(home, strategy="random", query_size=17, rounds=9, seed=0)
+    assert played.labeled.all()
+    assert len(played.rounds) < 9
+    assert len(played.rounds[-1].samples) == len(played.pool) - 17 * (len(played.rounds) - 1)
+
+
+def test_scribbles_train_and_empty_ones_count_as_asked_for(home):
+    played = simulate(home, rounds=1, settings={"supervision": "scribble"}, **PLAY)
+    round = played.rounds[0]
+    assert len(round.masks) + len(round.dropped) == 3
+    assert round.training["trained_on"] == len(round.masks)
+
+
+def test_other_settings_are_another_simulation(home):
+    one = simulate(home, rounds=1, **PLAY)
+    other = simulate(home, rounds=1, settings={"iterations": 5}, **PLAY)
+    assert one.folder != other.folder
+    assert other.rounds[0].training["config"]["iterations"] == 5
+
+
+def test_a_study_whose_settings_changed_meanwhile_is_refused(home):
+    simulate(home, rounds=1, **PLAY)
+    text = (home / "study.toml").read_text()
+    (home / "study.toml").write_text(text.replace("iterations = 4", "iterations = 7"))
+    with pytest.raises(StudyError, match="other settings"):
+        simulate(home, rounds=1, **PLAY)
+
+
+def test_cases_without_truth_are_left_out_of_the_pool_only(home):
+    cohort = Study(home).cohort
+    blind = Cohort(tuple(replace(case, mask=None) for case in cohort.cases), cohort.scans, cohort.side)
+    with pytest.raises(StudyError, match="no case of the pool has a mask"):
+        _with_references(blind, "mask")
+    known = next(case.id for case in cohort.cases if cohort.side[case.id] == "pool")
+    mixed = Cohort(
+        tuple(case if case.id == known else replace(case, mask=None) for case in cohort.cases),
+        cohort.scans,
+        cohort.side,
+    )
+    left = _with_references(mixed, "mask")
+    assert [case.id for case in left.on("pool").cases] == [known]
+    assert len(left.on("test").cases) == len(cohort.on("test").cases)
+
+
+def test_the_oracle_knows_nothing_of_a_case_without_truth(home):
+    study = Study(home)
+    sample = study.pool.samples[0]
+    assert Oracle("mask", {})(replace(study.pool.cases[0], mask=None), sample) is None

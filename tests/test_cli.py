@@ -1,0 +1,141 @@
+"""The command line, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from nextmask import cli
+from nextmask.data.synthetic import write_patients, write_pictures
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    write_patients(folder / "patients", 5, seed=3, shape=(6, 32, 32), phases=1)
+    return folder
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run a command line; return exit code, what it printed, and what it complained of."""
+
+    def call(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nextmask", *line.split()])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return ended.value.code or 0, out, err
+
+    return call
+
+
+NEW = "new heart --images patients/cases.csv --unit slice --classes chamber,wall,lobe --iterations 4"
+
+
+def test_the_main_job_from_new_to_report(run, here):
+    assert run(NEW)[0] == 0
+    assert run("check heart")[0] == 0
+    code, out, _ = run("query heart -n 3 --strategy k_center")
+    assert (code, "worklist.csv" in out) == (0, True)
+    code, out, _ = run("annotate heart --from patients/masks")
+    assert (code, "3 masks taken in" in out) == (0, True)
+    assert run("train heart")[0] == 0
+    code, out, _ = run("evaluate heart")
+    assert (code, "HD95" in out) == (0, True)
+    assert run("simulate heart --strategy random --query-size 3 --rounds 1 --iterations 3")[0] == 0
+    state = json.loads(run("show heart --json")[1])
+    assert state["rounds"][0]["stage"] == "done"
+    assert state["rounds"][0]["labeled"] == 3
+    assert list(state["simulations"]) == ["random-n3-seed0-iterations=3"]
+    shown = run("show heart")[1]
+    assert f"{state['rounds'][0]['mean_dice']:.3f}" in shown
+    assert run("report heart")[0] == 0
+    assert (here / "heart" / "report.html").stat().st_size > 10_000
+
+
+def test_a_mistake_ends_with_one_message_and_code_2(run, here):
+    code, _, err = run("query nowhere")
+    assert code == 2
+    assert "there is no study in nowhere" in err
+    assert "Traceback" not in err
+
+
+def test_check_names_bad_files_and_ends_with_code_1(run, here):
+    (here / "patients" / "images" / "patient001_ED.nii.gz").write_bytes(b"")
+    run(NEW)
+    code, out, _ = run("check heart")
+    assert code == 1
+    assert "patient001_ED" in out
+    assert "1 errors" in out
+    problems = json.loads(run("check heart --json")[1])
+    assert [p["where"] for p in problems if p["severity"] == "error"] == ["patient001_ED"]
+
+
+def test_a_refused_mask_is_named_and_ends_with_code_2(run, here):
+    run(NEW)
+    asked = json.loads(run("show heart --json")[1])["rounds"]
+    assert asked == []
+    run("query heart -n 1 --strategy random")
+    sample = json.loads(run("show heart --json")[1])["rounds"][0]["asked"][0]
+    case = sample.split("__")[0]
+    other = next(path for path in (here / "patients" / "masks").iterdir() if case not in path.name)
+    (here / "drawn").mkdir()
+    shutil.copy(other, here / "drawn" / f"{case}.nii.gz")
+    code, out, err = run("annotate heart --from drawn")
+    assert (code, "1 refused" in out) == (2, True)
+    assert sample in err
+    assert "another grid" in err
+
+
+def test_giving_up_a_sample(run, here):
+    run(NEW)
+    run("query heart -n 2 --strategy random")
+    sample = json.loads(run("show heart --json")[1])["rounds"][0]["asked"][0]
+    assert run(f"annotate heart --drop {sample} --because motion")[0] == 0
+    assert json.loads(run("show heart --json")[1])["rounds"][0]["labeled"] == 1
+
+
+def test_codes_and_columns_are_read_from_flags(run, here):
+    write_pictures(here / "pictures", 6, seed=1)
+    line = "new skin --images pictures/cases.csv --classes lesion --mask-code 255=lesion --mask-code 7=ignore --column patient=case"
+    code, _, err = run(line)
+    assert code == 0, err
+    text = (here / "skin" / "study.toml").read_text()
+    assert 'mask_codes = {"255" = 1, "7" = 255}' in text
+    assert 'columns = {"patient" = "case"}' in text
+
+
+@pytest.mark.parametrize("flag", ["--mask-code 4=nothing", "--mask-code x=ignore", "--column patient"])
+def test_flags_that_make_no_sense_are_refused(run, here, flag):
+    assert run(f"{NEW} {flag}")[0] == 2
+
+
+def test_options_reach_the_strategy(run, here):
+    run(NEW)
+    assert run("query heart -n 2 --strategy k_center --option first=random")[0] == 0
+    assert run("query heart -n 2 --strategy k_center --option first=random")[0] == 0
+
+
+def test_the_demo_runs_offline(run, here, monkeypatch):
+    from nextmask.study import demo
+
+    monkeypatch.setattr(demo, "PATIENTS", 4)
+    monkeypatch.setattr(demo, "QUERY_SIZE", 2)
+    monkeypatch.setattr(demo, "ROUNDS", 1)
+    monkeypatch.setattr(demo, "ITERATIONS", 3)
+    code, out, _ = run("demo shown")
+    assert code == 0
+    assert "report.html" in out.replace("\n", "")
+    assert "mean" in out
