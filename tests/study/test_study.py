@@ -71,6 +71,16 @@ def test_the_same_seed_asks_for_the_same_samples(home, tmp_path):
     assert Study(home).query(5, "typiclust").samples == Study(tmp_path / "twin").query(5, "typiclust").samples
 
 
+def test_a_strategy_of_ones_own_is_taken_and_recorded_by_its_name(home):
+    def last_ones(labeled, n, *, rng, skip=0):
+        return np.flatnonzero(~labeled)[::-1][skip : skip + n]
+
+    asked = Study(home).query(2, last_ones, skip=1)
+    pool = Study(home).pool
+    assert asked.samples == (pool.samples[-2].id, pool.samples[-3].id)
+    assert (asked.strategy, asked.details["options"]) == ("last_ones", {"skip": 1})
+
+
 def test_asking_again_returns_the_open_query_and_something_else_is_refused(home):
     study = Study(home)
     asked = study.query(4, "random")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from nextmask.data.preprocess import Preprocessing, derive
 from nextmask.errors import DataError, StudyBusy, StudyError
 from nextmask.selection import STRATEGIES
 from nextmask.selection.select import select
+from nextmask.selection.types import Strategy
 from nextmask.study import evaluation, worklist
 from nextmask.study.annotations import AnnotationReport, Annotator, MaskFolder, fit_to_case, store_mask
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
@@ -152,9 +154,10 @@ class Study:
 
     # -- the verbs ---------------------------------------------------------------------------------------------------
 
-    def query(self, n: int, strategy: str = "typiclust", **options: Any) -> Round:
+    def query(self, n: int, strategy: str | Strategy = "typiclust", **options: Any) -> Round:
         """Ask which ``n`` samples should be annotated next.
 
+        ``strategy`` is a name of `STRATEGIES` or a function of one's own; ``options`` are keywords of it.
         As long as the latest query waits for all of its masks, asking for the same again returns that query.
 
         Raises:
@@ -163,19 +166,15 @@ class Study:
         """
         with self._writing("query") as events:
             rounds = fold(events)
-            asked = {"strategy": strategy, "n": n, "options": options}
+            chosen, name = _strategy(strategy, options)
+            asked = {"strategy": name, "n": n, "options": options}
             if rounds and not rounds[-1].masks and not rounds[-1].dropped:
                 return _same_query(rounds[-1], asked)
             _refuse_unfinished(rounds)
             number = len(rounds) + 1
             evidence = Evidence(self, rounds[-1].segmenter if rounds else None)
-            rows = select(
-                _strategy(strategy, options),
-                evidence.mapping(),
-                self.labeled,
-                n,
-                rng=np.random.default_rng([self.config.seed, number]),
-            )
+            rng = np.random.default_rng([self.config.seed, number])
+            rows = select(chosen, evidence.mapping(), self.labeled, n, rng=rng)
             samples = [self.pool.samples[row].id for row in rows]
             listed = worklist.write(self.folder, number, self.pool, [int(row) for row in rows])
             payload = {"round": number, **asked, "samples": samples, "used": evidence.used, "worklist": vars(listed)}
@@ -389,14 +388,15 @@ def _created(folder: Path, config: StudyConfig, cohort: Cohort) -> dict[str, Any
     }
 
 
-def _strategy(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
-    if name not in STRATEGIES:
-        import difflib
-
-        near = difflib.get_close_matches(name, STRATEGIES, n=1)
+def _strategy(strategy: str | Strategy, options: Mapping[str, Any]) -> tuple[Strategy, str]:
+    """Find a strategy and the name that the ledger knows it by."""
+    if not isinstance(strategy, str):
+        return (partial(strategy, **options) if options else strategy), getattr(strategy, "__name__", str(strategy))
+    if strategy not in STRATEGIES:
+        near = difflib.get_close_matches(strategy, STRATEGIES, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "Choose one of them."
-        raise StudyError(f"there is no strategy {name!r}. Expected one of {', '.join(STRATEGIES)}. {hint}")
-    return partial(STRATEGIES[name], **options) if options else STRATEGIES[name]
+        raise StudyError(f"there is no strategy {strategy!r}. Expected one of {', '.join(STRATEGIES)}. {hint}")
+    return _strategy(STRATEGIES[strategy], options)[0], strategy
 
 
 def _same_query(round: Round, asked: Mapping[str, Any]) -> Round:

@@ -1,0 +1,153 @@
+"""Simulated studies on the real images of a data folder; resumable; writes benchmarks/real_runs.csv and .md.
+
+    python benchmarks/real_runs.py DATA RUNS [--only acdc-mask] [--seeds 0]
+
+DATA is a folder with acdc/, hippocampus/, sunnybrook/ and skin/; RUNS is where the studies go. Nothing is tuned on the
+test cases, which every study splits off by patient before anything else. Interrupt it as you like: the same command
+goes on where it was. Two of these may run side by side on different entries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nextmask.errors import StudyError
+from nextmask.study.config import FILE, parse_config
+from nextmask.study.simulate import simulate
+from nextmask.study.study import Study
+from nextmask.study.summary import labeled_after, mean_dice
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set with the strategies to play on it."""
+
+    study: str
+    settings: dict[str, Any]
+    strategies: tuple[str, ...]
+    query_size: int
+    rounds: int
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+ACDC = {"images": "acdc/cases.csv", "unit": "slice", "classes": ["rv", "myo", "lv"], "scribble_codes": {"4": "ignore"}}
+HIPPOCAMPUS = {
+    "images": "hippocampus/cases.csv",
+    "classes": ["anterior", "posterior"],
+    "columns": {"patient": "subject_group"},
+}
+SUNNYBROOK = {"images": "sunnybrook/cases.csv", "classes": ["lv"], "mask_codes": {"255": 1}}
+SKIN = {"images": "skin/cases.csv", "classes": ["lesion"], "mask_codes": {"255": 1}, "test_fraction": 0.3}
+
+ENTRIES = {
+    "acdc-mask": Entry("acdc", ACDC, ("random", "typiclust"), 18, 4),
+    "acdc-scribble": Entry("acdc", ACDC, ("random", "typiclust"), 18, 4, {"supervision": "scribble"}),
+    "hippocampus": Entry("hippocampus", HIPPOCAMPUS, ("random", "k_center"), 5, 3),
+    "sunnybrook": Entry("sunnybrook", SUNNYBROOK, ("random", "typiclust"), 10, 3),
+    "skin": Entry("skin", SKIN, ("random", "k_center"), 5, 3),
+}
+
+
+def main() -> None:
+    """Play what is missing, then write the table of all that has been played."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--only", choices=ENTRIES, action="append")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--table", action="store_true", help="play nothing, write the table of what was played")
+    wanted = parser.parse_args()
+    for seed in [] if wanted.table else wanted.seeds:
+        for name in wanted.only or ENTRIES:
+            for strategy in ENTRIES[name].strategies:
+                played = play(wanted.data, wanted.runs, ENTRIES[name], strategy, seed)
+                print(name, strategy, seed, [mean_dice(round) for round in played.rounds], flush=True)
+    write_table(wanted.runs)
+
+
+def play(data: Path, runs: Path, entry: Entry, strategy: str, seed: int) -> Study:
+    """Play one simulation to its end."""
+    home = make_study(data, runs / entry.study, entry.settings)
+    return simulate(
+        home,
+        strategy=strategy,
+        query_size=entry.query_size,
+        rounds=entry.rounds,
+        seed=seed,
+        settings=entry.changes,
+        report=tell,
+    )
+
+
+def make_study(data: Path, home: Path, settings: dict[str, Any]) -> Path:
+    """Make the study of a data set, or find it made."""
+    if (home / FILE).exists():
+        try:
+            return Study(home).folder
+        except StudyError:
+            pass
+    images = (data / settings["images"]).resolve()
+    Study.create(home, parse_config({**settings, "images": str(images)}))
+    return home
+
+
+def tell(what: str, done: int, total: int) -> None:
+    """Print that a piece of work is done."""
+    if done == total:
+        print(f"  {what}: {total}", flush=True)
+
+
+def write_table(runs: Path) -> None:
+    """Write every round that was played as CSV, and the same for people to read."""
+    rows = [row for name, entry in ENTRIES.items() for row in rows_of(runs / entry.study, name, entry)]
+    with (HERE / "real_runs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def rows_of(home: Path, name: str, entry: Entry) -> list[dict[str, Any]]:
+    """List the rounds of one entry's simulations."""
+    suffix = "".join(f"-{key}={value}" for key, value in entry.changes.items())
+    rows = []
+    for strategy in entry.strategies:
+        for folder in sorted((home / "simulations").glob(f"{strategy}-n{entry.query_size}-seed*")):
+            if folder.name.split("-seed")[1].partition("-")[2] != suffix.lstrip("-"):
+                continue
+            study = Study(folder)
+            for round, labeled in zip(study.rounds, labeled_after(study.rounds), strict=True):
+                if round.scores is not None:
+                    rows.append(row_of(name, study, round, labeled))
+    return rows
+
+
+def row_of(name: str, study: Study, round: Any, labeled: int) -> dict[str, Any]:
+    """One line of the table; scores of several classes stand in one cell, in the order of the classes."""
+    known = {metric: [scores[metric] for scores in round.scores.values()] for metric in ("dice", "hd95", "nsd", "assd")}
+    cells = {
+        metric: " ".join("" if value is None else f"{value:.3f}" for value in values)
+        for metric, values in known.items()
+    }
+    return {
+        "entry": name,
+        "strategy": round.strategy,
+        "seed": study.config.seed,
+        "round": round.number,
+        "labeled": labeled,
+        "share": f"{labeled / len(study.pool):.3f}",
+        "mean_dice": f"{mean_dice(round):.3f}",
+        **{f"{metric}": cell.strip() for metric, cell in cells.items()},
+        "test_cases": round.evaluation["cases"],
+        "iterations": round.training["config"]["iterations"],
+        "seconds": round.training["seconds"],
+    }
+
+
+if __name__ == "__main__":
+    main()
