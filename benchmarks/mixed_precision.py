@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -20,7 +21,8 @@ import torch
 from nextmask.training.config import Precision, TrainConfig, best_precision, derive_config
 from nextmask.training.train import fit
 
-ROUNDS = 7
+ROUNDS = 5
+WARM, TIMED = 3, 6
 SHAPES = {
     "2D, 8 x 128 x 128": ((128, 128), 8),
     "2D, 8 x 256 x 256": ((256, 256), 8),
@@ -34,8 +36,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    load = os.getloadavg()[0]
     rows = [measure(name, shape, batch, arguments.device) for name, (shape, batch) in SHAPES.items()]
-    text = report(rows, arguments.device, arguments.threads)
+    text = report(rows, arguments.device, arguments.threads, load)
     print(text)
     Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
 
@@ -59,7 +62,7 @@ def measure(name: str, shape: tuple[int, ...], batch: int, device: str) -> str:
 def seconds_per_iteration(
     config: TrainConfig, precision: Precision, load: Callable[[], tuple[np.ndarray, np.ndarray]], device: str
 ) -> float:
-    """Time iterations after the first three, during which kernels are generated and memory is claimed."""
+    """Time iterations after the first few, during which kernels are generated and memory is claimed."""
     moments: list[float] = []
 
     def note(_done: int, _total: int) -> None:
@@ -67,17 +70,24 @@ def seconds_per_iteration(
             torch.cuda.synchronize()
         moments.append(time.perf_counter())
 
-    fit([load], dataclasses.replace(config, precision=precision, iterations=13), seed=[0], device=device, progress=note)
-    return (moments[-1] - moments[2]) / (len(moments) - 3)
+    fit(
+        [load],
+        dataclasses.replace(config, precision=precision, iterations=WARM + TIMED),
+        seed=[0],
+        device=device,
+        progress=note,
+    )
+    return (moments[-1] - moments[WARM - 1]) / TIMED
 
 
-def report(rows: list[str], device: str, threads: int) -> str:
+def report(rows: list[str], device: str, threads: int, load: float) -> str:
     where = torch.cuda.get_device_name() if device.startswith("cuda") else cpu()
     head = "| batch | float32 | bfloat16, channels last | times faster | over rounds |\n| --- | --- | --- | --- | --- |"
     return (
         "# bfloat16 against float32, one training iteration\n\n"
         f"Written by `benchmarks/mixed_precision.py`. {where}, {threads} threads, torch {torch.__version__}, "
-        f"medians of {ROUNDS} alternating rounds.\n\n{head}\n" + "\n".join(rows) + "\n\n"
+        f"medians of {ROUNDS} alternating rounds; load average at the start {load:.1f} on "
+        f"{os.cpu_count()} cores.\n\n{head}\n" + "\n".join(rows) + "\n\n"
         f"`derive_config` chooses {best_precision(device)} on this device.\n"
     )
 

@@ -2,9 +2,10 @@
 
     python benchmarks/real_runs.py DATA RUNS [--only acdc-mask] [--seeds 0]
 
-DATA is a folder with acdc/, hippocampus/, sunnybrook/ and skin/; RUNS is where the studies go. Nothing is tuned on the
-test cases, which every study splits off by patient before anything else. Interrupt it as you like: the same command
-goes on where it was. Two of these may run side by side on different entries.
+DATA is a folder with acdc/, hippocampus/, sunnybrook/ and skin/; RUNS is where the studies go. Nothing was tuned on a test
+case: training settings were chosen on ACDC patients 001 to 050, so ACDC is tested on later ones only; on the other data sets
+nothing was chosen at all, and their test patients are drawn by the study. Interrupt it as you like: the same command goes
+on where it was. Two of these may run side by side on different entries.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nextmask.errors import StudyError
 from nextmask.study.config import FILE, parse_config
@@ -73,7 +76,8 @@ def main() -> None:
 
 def play(data: Path, runs: Path, entry: Entry, strategy: str, seed: int) -> Study:
     """Play one simulation to its end."""
-    home = make_study(data, runs / entry.study, entry.settings)
+    images = acdc_table(data, runs) if entry.study == "acdc" else data / entry.settings["images"]
+    home = make_study(runs / entry.study, {**entry.settings, "images": str(images.resolve())})
     return simulate(
         home,
         strategy=strategy,
@@ -85,15 +89,38 @@ def play(data: Path, runs: Path, entry: Entry, strategy: str, seed: int) -> Stud
     )
 
 
-def make_study(data: Path, home: Path, settings: dict[str, Any]) -> Path:
+def acdc_table(data: Path, runs: Path) -> Path:
+    """Write ACDC's table with three test patients of each group that no setting was chosen on (numbers above 050).
+
+    patient074 and patient076 are one exam read twice; both stay in the pool.
+    """
+    with (data / "acdc" / "cases.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    untouched = sorted({(row["group"], row["patient_id"]) for row in rows if row["patient_id"] > "patient050"})
+    untouched = [one for one in untouched if one[1] not in ("patient074", "patient076")]
+    rng, test = np.random.default_rng(0), set()
+    for group in sorted({group for group, _ in untouched}):
+        test |= set(rng.permutation([patient for own, patient in untouched if own == group])[:3].tolist())
+    for row in rows:
+        row["split"] = "test" if row["patient_id"] in test else "pool"
+        row |= {name: str((data / "acdc" / row[name]).resolve()) for name in ("image", "mask", "scribble")}
+    path = runs / "acdc.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def make_study(home: Path, settings: dict[str, Any]) -> Path:
     """Make the study of a data set, or find it made."""
     if (home / FILE).exists():
         try:
             return Study(home).folder
         except StudyError:
             pass
-    images = (data / settings["images"]).resolve()
-    Study.create(home, parse_config({**settings, "images": str(images)}))
+    Study.create(home, parse_config(settings))
     return home
 
 

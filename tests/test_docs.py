@@ -29,7 +29,11 @@ def test_one_round_runs_as_it_is_written(tmp_path, monkeypatch):
 def test_the_readme_names_every_command_of_the_command_line():
     text = (ROOT / "README.md").read_text()
     commands = typer.main.get_command(app).commands
-    shown = {name for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) for name in re.findall(r"^nextmask (\w+)", block, re.M)}
+    shown = {
+        name
+        for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)
+        for name in re.findall(r"^nextmask (\w+)", block, re.M)
+    }
     assert shown == set(commands) - {"demo"}
     assert "make demo" in text
 

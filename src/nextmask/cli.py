@@ -421,3 +421,7 @@ def _options(texts: list[str] | None) -> dict[str, Any]:
         except json.JSONDecodeError:
             options[name] = value
     return options
+
+
+if __name__ == "__main__":
+    main()

@@ -124,6 +124,12 @@ def test_weights_come_from_the_seed_and_leave_the_global_generator_alone():
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
+def test_thick_slices_are_pooled_within_the_slice_first():
+    assert strides_of((16, 64, 64), 5) == [(1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)]
+    assert strides_of((64, 64), 3) == [(2, 2), (2, 2)]
+    assert possible_strides((4, 16, 16)) == [(1, 2, 2), (1, 2, 2)]
+
+
 def test_a_patch_too_small_for_the_levels_is_refused():
     with pytest.raises(TrainingError, match="levels"):
         strides_of((16, 16), 4)
