@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nextmask.data.cache import Cache
-from nextmask.data.files import Progress, digest, digest_json, discard_temporaries
+from nextmask.data.files import Progress, digest, discard_temporaries
 from nextmask.data.pool import IGNORE, Pool, Sample, build_pool
 from nextmask.data.preprocess import Preprocessing, derive
-from nextmask.errors import DataError, StudyBusy, StudyError
-from nextmask.selection import STRATEGIES
+from nextmask.errors import DataError, StudyError
 from nextmask.selection.select import select
 from nextmask.selection.types import Strategy
 from nextmask.study import evaluation, worklist
@@ -28,8 +26,13 @@ from nextmask.study.config import StudyConfig, read_config, write_config
 from nextmask.study.evidence import Evidence
 from nextmask.study.labels import Labels
 from nextmask.study.ledger import Event, Ledger, head
+from nextmask.study.lock import locked
+from nextmask.study.order import find_strategy, refuse_unfinished, same_query, trainable
 from nextmask.study.rounds import Round, StoredFile, fold
 from nextmask.study.versions import versions
+
+if TYPE_CHECKING:
+    from nextmask.training.config import TrainConfig
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -67,7 +70,7 @@ class Study:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, "new"):
+        with locked(folder, "new"):
             ledger = Ledger(folder / "ledger.sqlite")
             if ledger.read():
                 raise StudyError(
@@ -166,11 +169,11 @@ class Study:
         """
         with self._writing("query") as events:
             rounds = fold(events)
-            chosen, name = _strategy(strategy, options)
+            chosen, name = find_strategy(strategy, options)
             asked = {"strategy": name, "n": n, "options": options}
             if rounds and not rounds[-1].masks and not rounds[-1].dropped:
-                return _same_query(rounds[-1], asked)
-            _refuse_unfinished(rounds)
+                return same_query(rounds[-1], asked)
+            refuse_unfinished(rounds)
             number = len(rounds) + 1
             evidence = Evidence(self, rounds[-1].segmenter if rounds else None)
             rng = np.random.default_rng([self.config.seed, number])
@@ -206,11 +209,12 @@ class Study:
         """Give up samples of the queries so far, each with the reason why it cannot be annotated."""
         with self._writing("annotate") as events:
             of_sample = {name: round.number for round in fold(events) for name in round.samples}
+            last = head(events)
             for name, reason in samples.items():
                 if name not in of_sample:
                     raise StudyError(f"{name!r} was never asked for. Expected a sample of a query. See the worklist.")
                 payload = {"round": of_sample[name], "sample": name, "reason": reason}
-                self._ledger.append("dropped", payload, after=head(self.events), author=author)
+                last = self._ledger.append("dropped", payload, after=last, author=author).hash
         return self.rounds[-1]
 
     def train(self, *, partial: bool = False) -> Round:
@@ -219,39 +223,14 @@ class Study:
         Args:
             partial: train although some samples of the latest query have no mask yet.
         """
-        from nextmask.training.config import derive_config
-        from nextmask.training.train import fit
-
         with self._writing("train") as events:
             rounds = fold(events)
-            round = _trainable(rounds, partial)
-            if round.segmenter is not None:
-                return round
-            masks = {name: self.path(file) for each in rounds for name, file in each.masks.items()}
-            samples = self.labels.samples(masks)
-            config = derive_config(
-                self.labels.shapes(),
-                self.cohort.scans[0].channels,
-                len(self.config.classes) + 1,
-                dimensions=2 if self.planar else 3,
-                device=self.device,
-                rgb=self.preprocessing.intensity == "rgb",
-                iterations=self.config.iterations,
-            )
-            # Named after what is trained on, so that a mask corrected in the meantime never meets an old checkpoint.
-            trained_on = digest_json({name: path.name for name, path in masks.items()})[:12]
-            checkpoint = self.folder / "rounds" / f"{round.number:02d}" / f"training-{trained_on}.checkpoint"
-            started = time.monotonic()
-            segmenter = fit(
-                samples,
-                config,
-                seed=[self.config.seed, round.number],
-                device=self.device,
-                checkpoint=checkpoint,
-                progress=self._told(f"round {round.number}: training"),
-            )
-            self._save(segmenter, round.number, len(samples), config, time.monotonic() - started, events)
-            checkpoint.unlink(missing_ok=True)
+            round = trainable(rounds, partial)
+            if round.segmenter is None:
+                masks = {name: self.path(file) for each in rounds for name, file in each.masks.items()}
+                checkpoint = self.folder / "rounds" / f"{round.number:02d}" / "training.checkpoint"
+                self._ledger.append("trained", self._fit(round.number, masks, checkpoint), after=head(events))
+                checkpoint.unlink(missing_ok=True)
         return self.rounds[-1]
 
     def evaluate(self) -> Round:
@@ -273,7 +252,7 @@ class Study:
 
     @contextmanager
     def _writing(self, verb: str) -> Iterator[tuple[Event, ...]]:
-        with _locked(self.folder, verb):
+        with locked(self.folder, verb):
             for folder in (self.folder, self.folder / "masks", *self.folder.glob("rounds/*")):
                 discard_temporaries(folder)
             yield self._ledger.read()
@@ -297,7 +276,7 @@ class Study:
         return MaskFolder(folder, geometries, codes)
 
     def _take_in(self, annotator: Annotator, wanted: list[tuple[Round, str]], author: str | None) -> dict[str, Any]:
-        stored, unchanged, missing, refused = [], [], [], {}
+        stored, unchanged, missing, refused, last = [], [], [], {}, head(self.events)
         for done, (round, name) in enumerate(wanted, start=1):
             try:
                 file = self._store(annotator, self.pool.samples[self.pool.row_of[name]])
@@ -310,7 +289,7 @@ class Study:
                 unchanged.append(name)
             else:
                 payload = {"round": round.number, "sample": name, **vars(file)}
-                self._ledger.append("annotated", payload, after=head(self.events), author=author)
+                last = self._ledger.append("annotated", payload, after=last, author=author).hash
                 stored.append(name)
             if self._report:
                 self._report("taking in masks", done, len(wanted))
@@ -327,41 +306,41 @@ class Study:
             return None
         return store_mask(self.folder, full, case, sample)
 
-    def _save(
-        self, segmenter: Any, number: int, count: int, config: Any, seconds: float, events: tuple[Event, ...]
-    ) -> None:
+    def _fit(self, number: int, masks: Mapping[str, Path], checkpoint: Path) -> dict[str, Any]:
+        """Train on all masks, write the segmenter, and return what the ledger should know of it."""
         from nextmask.training.predict import save_segmenter
+        from nextmask.training.train import fit
 
+        config = self._train_config()
+        told = self._told(f"round {number}: training")
+        started = time.monotonic()
+        samples, seed = self.labels.samples(masks), [self.config.seed, number]
+        segmenter = fit(samples, config, seed=seed, device=self.device, checkpoint=checkpoint, progress=told)
         relative = f"rounds/{number:02d}/segmenter.pt"
         save_segmenter(segmenter, self.folder / relative)
-        payload = {
+        return {
             "round": number,
             "path": relative,
             "sha256": digest(self.folder / relative),
-            "trained_on": count,
+            "trained_on": len(samples),
             "config": asdict(config),
             "device": self.device,
-            "seconds": round(seconds, 1),
+            "seconds": round(time.monotonic() - started, 1),
             "versions": versions(),
         }
-        self._ledger.append("trained", payload, after=head(events))
 
+    def _train_config(self) -> TrainConfig:
+        from nextmask.training.config import derive_config
 
-@contextmanager
-def _locked(folder: Path, verb: str) -> Iterator[None]:
-    """Let one process at a time change a study; tell a second one who is at work."""
-    from filelock import FileLock, Timeout
-
-    note = folder / ".writer"
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            note.write_text(f"`nextmask {verb}`, started {time.strftime('%Y-%m-%d %H:%M:%S')}")
-            yield
-    except Timeout as error:
-        who = note.read_text() if note.exists() else "another process"
-        raise StudyBusy(
-            f"another process works on {folder}: {who}. Expected one writer at a time. Wait for it to end, then run this again."
-        ) from error
+        return derive_config(
+            self.labels.shapes(),
+            self.cohort.scans[0].channels,
+            len(self.config.classes) + 1,
+            dimensions=2 if self.planar else 3,
+            device=self.device,
+            rgb=self.preprocessing.intensity == "rgb",
+            iterations=self.config.iterations,
+        )
 
 
 def _labelled(report: Report | None, what: str) -> Progress | None:
@@ -386,47 +365,3 @@ def _created(folder: Path, config: StudyConfig, cohort: Cohort) -> dict[str, Any
         "preprocessing": derived.to_json(),
         "versions": versions(),
     }
-
-
-def _strategy(strategy: str | Strategy, options: Mapping[str, Any]) -> tuple[Strategy, str]:
-    """Find a strategy and the name that the ledger knows it by."""
-    if not isinstance(strategy, str):
-        return (partial(strategy, **options) if options else strategy), getattr(strategy, "__name__", str(strategy))
-    if strategy not in STRATEGIES:
-        near = difflib.get_close_matches(strategy, STRATEGIES, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else "Choose one of them."
-        raise StudyError(f"there is no strategy {strategy!r}. Expected one of {', '.join(STRATEGIES)}. {hint}")
-    return _strategy(STRATEGIES[strategy], options)[0], strategy
-
-
-def _same_query(round: Round, asked: Mapping[str, Any]) -> Round:
-    if {key: round.details[key] for key in asked} == dict(asked):
-        return round
-    raise StudyError(
-        f"round {round.number} waits for the masks of its {len(round.samples)} samples ({round.strategy}). Expected these "
-        "first, because a query depends on the ones before it. Annotate them: nextmask annotate STUDY --from DIR"
-    )
-
-
-def _refuse_unfinished(rounds: tuple[Round, ...]) -> None:
-    if rounds and rounds[-1].stage == "annotate":
-        missing = rounds[-1].missing
-        raise StudyError(
-            f"round {rounds[-1].number} still waits for {len(missing)} of {len(rounds[-1].samples)} masks, first {missing[0]!r}. "
-            "Expected a mask for each. Annotate them, or give them up: nextmask annotate STUDY --drop SAMPLE --because WHY"
-        )
-    if rounds and rounds[-1].stage == "train":
-        raise StudyError(
-            f"round {rounds[-1].number} has new masks that no segmenter was trained on. Expected one trained on all masks. "
-            "Run `nextmask train` first."
-        )
-
-
-def _trainable(rounds: tuple[Round, ...], partial: bool) -> Round:
-    if not rounds or not any(round.masks for round in rounds):
-        raise StudyError(
-            "there are no masks yet. Expected annotated samples. Run `nextmask query` and `nextmask annotate` first."
-        )
-    if rounds[-1].missing and not partial:
-        _refuse_unfinished(rounds)
-    return rounds[-1]
