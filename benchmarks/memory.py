@@ -1,6 +1,6 @@
 """Peak memory of a whole study on CT volumes of real size, for growing pools; writes memory.md beside this file.
 
-    python benchmarks/memory.py FOLDER [--volumes 25 50 100] [--unit whole]
+    python benchmarks/memory.py FOLDER [--volumes 20 50 100] [--unit whole]
 
 Each verb runs in a process of its own, whose peak resident memory the operating system reports when it ends. If memory is
 bounded by one case, the peaks do not grow with the pool; what little grows (tables, embeddings) is put on a line and
@@ -32,7 +32,7 @@ def main() -> None:
     """Draw the volumes, run every verb on each pool size, write the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--volumes", type=int, nargs="+", default=[25, 50, 100])
+    parser.add_argument("--volumes", type=int, nargs="+", default=[20, 50, 100])
     parser.add_argument("--unit", choices=("whole", "slice"), nargs="+", default=["whole", "slice"])
     wanted = parser.parse_args()
     draw_volumes(wanted.folder, max(wanted.volumes))
@@ -62,7 +62,9 @@ def draw_volumes(folder: Path, count: int) -> None:
             np.where(body, np.int16(40), np.int16(-1000)) + np.int16(80) * organ + np.roll(noise, number * 7, axis=0)
         )
         nib.save(nib.Nifti1Image(organ.astype(np.uint8), AFFINE), folder / "masks" / path.name)
-        nib.save(nib.Nifti1Image(image.astype(np.int16), AFFINE), path)
+        half = folder / f"half-{path.name}"
+        nib.save(nib.Nifti1Image(image.astype(np.int16), AFFINE), half)
+        half.rename(path)
 
 
 def measure(folder: Path, count: int, unit: str) -> Iterator[tuple[str, tuple[float, float]]]:

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from nextmask.training.augment import augment_batch, change_intensities, is_flat, warp
-from nextmask.training.config import TrainConfig
+from nextmask.training.augment import augment_batch, change_intensities, warp
+from nextmask.training.config import TrainConfig, is_flat
 
 CONFIG = TrainConfig(2, 1, 3, (48, 32), 4, 10, 1e-3, 0.0, (4, 8), True, 30.0, "float32", 0.5)
 PATCHES = [(48, 32), (24, 32, 40), (6, 48, 32)]

@@ -5,90 +5,87 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from nextmask.data.cache import Cache
 from nextmask.data.files import Progress, digest, write_text
 from nextmask.data.images import read_mask
 from nextmask.data.preprocess import mask_to_image
 from nextmask.errors import StudyError
-from nextmask.study.rounds import Round
-
-if TYPE_CHECKING:
-    from nextmask.study.study import Study
+from nextmask.study.cohort import Cohort
+from nextmask.study.rounds import StoredFile
 
 METRICS = ("dice", "hd95", "nsd", "assd")
 
 
-def evaluate(study: Study, round: Round, progress: Progress | None) -> dict[str, Any]:
-    """Score the test cases that have a mask; return the mean per class and the file of all scores.
+@dataclass(frozen=True)
+class Task:
+    """What is measured: a segmenter on the test cases, into the folder of its round."""
+
+    folder: Path
+    test: Cohort
+    cache: Cache
+    classes: Sequence[str]
+    codes: Mapping[int, int]
+    segmenter: StoredFile
+    load: Callable[[StoredFile], Any]
+
+
+def evaluate(task: Task, progress: Progress | None = None) -> dict[str, Any]:
+    """Score the test cases that have a mask; write all scores to scores.csv and return the mean per class.
 
     Millimetre metrics are left out of cases whose spacing is unknown.
 
     Raises:
         StudyError: no test case has a mask.
     """
-    assert round.segmenter is not None
-    test = study.cohort.on("test")
-    rows = [row for row, case in enumerate(test.cases) if case.mask is not None]
+    rows = [row for row, case in enumerate(task.test.cases) if case.mask is not None]
     if not rows:
         raise StudyError(
-            f"none of the {len(test.cases)} test cases has a mask. Expected masks to compare with. Give them in the mask "
+            f"none of the {len(task.test.cases)} test cases has a mask. Expected masks to compare with. Give them in the mask "
             "column of cases.csv, or with --masks, when the study is made. (Querying goes on without evaluation.)"
         )
-    folder = study.folder / "rounds" / f"{round.number:02d}"
-    partial = folder / "scores.partial.jsonl"
-    scored = _read_partial(partial, round.segmenter.sha256)
-    _score_missing(study, round, rows, scored, partial, progress)
-    lines = [{"case": test.cases[row].id, **score} for row in rows for score in scored[test.cases[row].id]]
-    _write_csv(folder / "scores.csv", lines)
+    partial = task.folder / "scores.partial.jsonl"
+    scored = _read_partial(partial, task.segmenter.sha256)
+    _score_missing(task, rows, scored, partial, progress)
+    lines = [{"case": task.test.cases[row].id, **score} for row in rows for score in scored[task.test.cases[row].id]]
+    path = task.folder / "scores.csv"
+    _write_csv(path, lines)
     partial.unlink(missing_ok=True)
-    path = f"rounds/{round.number:02d}/scores.csv"
-    return {
-        "path": path,
-        "sha256": digest(study.folder / path),
-        "cases": len(rows),
-        "scores": {name: _mean(lines, name) for name in study.config.classes},
-    }
+    means = {name: _mean(lines, name) for name in task.classes}
+    return {"sha256": digest(path), "cases": len(rows), "scores": means}
 
 
 def _score_missing(
-    study: Study,
-    round: Round,
-    rows: Sequence[int],
-    scored: dict[str, list[dict]],
-    partial: Path,
-    progress: Progress | None,
+    task: Task, rows: Sequence[int], scored: dict[str, list[dict]], partial: Path, progress: Progress | None
 ) -> None:
-    from nextmask.training.predict import load_segmenter
-
-    assert round.segmenter is not None
-    test, cache = study.cohort.on("test"), study.cache("test")
-    segmenter = load_segmenter(study.path(round.segmenter), study.device)
+    segmenter = task.load(task.segmenter)
     with partial.open("a", encoding="utf-8") as log:
         for done, row in enumerate(rows, start=1):
-            case = test.cases[row].id
+            case = task.test.cases[row].id
             if case not in scored:
-                scored[case] = _score(study, segmenter, cache, test, row)
-                log.write(
-                    json.dumps({"segmenter": round.segmenter.sha256, "case": case, "scores": scored[case]}) + "\n"
-                )
+                scored[case] = _score(task, segmenter, row)
+                entry = {"segmenter": task.segmenter.sha256, "case": case, "scores": scored[case]}
+                log.write(json.dumps(entry) + "\n")
                 log.flush()
             if progress:
                 progress(done, len(rows))
 
 
-def _score(study: Study, segmenter: Any, cache: Any, test: Any, row: int) -> list[dict]:
+def _score(task: Task, segmenter: Any, row: int) -> list[dict]:
     from nextmask.training.metrics import score_case
 
-    case, scan = test.cases[row], test.scans[row]
-    probabilities = segmenter.predict(np.asarray(cache.image(row), np.float32))
-    prediction = mask_to_image(probabilities, cache.placements[row])
-    reference, _ = read_mask(case.mask, study.config.mask_codes)
-    scores = score_case(prediction, reference, study.config.classes, scan.geometry.spacing)
+    case, scan = task.test.cases[row], task.test.scans[row]
+    assert case.mask is not None
+    probabilities = segmenter.predict(np.asarray(task.cache.image(row), np.float32))
+    prediction = mask_to_image(probabilities, task.cache.placements[row])
+    reference, _ = read_mask(case.mask, task.codes)
+    scores = score_case(prediction, reference, task.classes, scan.geometry.spacing)
     return [{"class": score.name, **{name: _plain(getattr(score, name)) for name in METRICS}} for score in scores]
 
 

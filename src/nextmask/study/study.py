@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -19,11 +19,12 @@ from nextmask.data.preprocess import Preprocessing, derive
 from nextmask.errors import DataError, StudyError
 from nextmask.selection.select import select
 from nextmask.selection.types import Strategy
-from nextmask.study import evaluation, worklist
+from nextmask.study import worklist
 from nextmask.study.annotations import AnnotationReport, Annotator, MaskFolder, fit_to_case, store_mask
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
 from nextmask.study.config import StudyConfig, read_config, write_config
-from nextmask.study.evidence import Evidence
+from nextmask.study.evaluation import Task, evaluate
+from nextmask.study.evidence import Evidence, Report
 from nextmask.study.labels import Labels
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
@@ -33,9 +34,7 @@ from nextmask.study.versions import versions
 
 if TYPE_CHECKING:
     from nextmask.training.config import TrainConfig
-
-Report = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+    from nextmask.training.predict import Segmenter
 
 
 class Study:
@@ -155,6 +154,12 @@ class Study:
             )
         return path
 
+    def load_segmenter(self, file: StoredFile) -> Segmenter:
+        """Open a segmenter that the ledger names, on the study's device."""
+        from nextmask.training.predict import load_segmenter
+
+        return load_segmenter(self.path(file), self.device)
+
     # -- the verbs ---------------------------------------------------------------------------------------------------
 
     def query(self, n: int, strategy: str | Strategy = "typiclust", **options: Any) -> Round:
@@ -175,7 +180,7 @@ class Study:
                 return same_query(rounds[-1], asked)
             refuse_unfinished(rounds)
             number = len(rounds) + 1
-            evidence = Evidence(self, rounds[-1].segmenter if rounds else None)
+            evidence = self._evidence(rounds[-1].segmenter if rounds else None)
             rng = np.random.default_rng([self.config.seed, number])
             rows = select(chosen, evidence.mapping(), self.labeled, n, rng=rng)
             samples = [self.pool.samples[row].id for row in rows]
@@ -237,15 +242,27 @@ class Study:
         """Measure the latest segmenter on the test cases, each on its image's own grid."""
         with self._writing("evaluate") as events:
             rounds = fold(events)
-            if not rounds or rounds[-1].segmenter is None:
+            segmenter = rounds[-1].segmenter if rounds else None
+            if segmenter is None:
                 raise StudyError(
                     "there is no segmenter to evaluate. Expected a trained round. Run `nextmask train` first."
                 )
             round = rounds[-1]
             if round.scores is not None:
                 return round
-            result = evaluation.evaluate(self, round, self._told(f"round {round.number}: evaluating"))
-            self._ledger.append("evaluated", {"round": round.number, **result}, after=head(events))
+            relative = f"rounds/{round.number:02d}"
+            task = Task(
+                self.folder / relative,
+                self.cohort.on("test"),
+                self.cache("test"),
+                self.config.classes,
+                self.config.mask_codes,
+                segmenter,
+                self.load_segmenter,
+            )
+            result = evaluate(task, self._told(f"round {round.number}: evaluating"))
+            payload = {"round": round.number, "path": f"{relative}/scores.csv", **result}
+            self._ledger.append("evaluated", payload, after=head(events))
         return self.rounds[-1]
 
     # -- inner parts -------------------------------------------------------------------------------------------------
@@ -268,6 +285,17 @@ class Study:
                     f"{path} was changed or removed since the study was made. Expected the split and the cases to stay as "
                     "they are, because every result rests on them. Restore the file, or create a new study."
                 )
+
+    def _evidence(self, segmenter: StoredFile | None) -> Evidence:
+        return Evidence(
+            self.pool,
+            self.labels,
+            self.folder / self.config.cache / "embeddings",
+            encoder=self.config.encoder,
+            segmenter=segmenter,
+            load=self.load_segmenter,
+            report=self._report,
+        )
 
     def _mask_folder(self, folder: Path) -> MaskFolder:
         part = self.cohort.on("pool")

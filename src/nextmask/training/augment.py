@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from nextmask.data.pool import IGNORE
-
-if TYPE_CHECKING:
-    from nextmask.training.train import TrainConfig
+from nextmask.training.config import TrainConfig, is_flat
 
 WARPED = 0.8
 """Share of images that are rotated, scaled and moved; the others stay on their grid, unblurred by interpolation."""
 SCALE = 1.3
 SHIFT = 0.1
 """Largest move, as a share of the patch."""
-FLAT = 3
-"""A patch this many times wider than thick is anisotropic: it is turned and scaled within its slices only."""
 
 
 def augment_batch(images: Tensor, masks: Tensor, config: TrainConfig, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -48,11 +43,6 @@ def warp(images: Tensor, masks: Tensor, config: TrainConfig, generator: Generato
     shifted = masks.unsqueeze(1).float() - IGNORE
     shifted = functional.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return images, (shifted + IGNORE).round().to(torch.uint8).squeeze(1)
-
-
-def is_flat(patch_size: Sequence[int]) -> bool:
-    """Tell whether a patch is so thin along its first axis that it must not be turned out of its plane."""
-    return len(patch_size) == 3 and FLAT * patch_size[0] <= max(patch_size)
 
 
 def _transforms(count: int, patch: Sequence[int], config: TrainConfig, generator: Generator) -> Tensor:

@@ -11,10 +11,13 @@ import numpy as np
 import torch
 
 from nextmask.errors import TrainingError
-from nextmask.training.augment import is_flat
-from nextmask.training.networks import possible_strides
 
 Precision = Literal["float32", "bfloat16"]
+
+FLAT = 3
+"""A patch this many times wider than thick is anisotropic: it is turned and scaled within its slices only."""
+SMALLEST_BOTTLENECK = 4
+"""Voxels that an axis keeps at the bottom of the U: below, instance normalisation has too few values to normalise."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,28 @@ def derive_config(
         precision=best_precision(device),
         foreground_share=0.5,
     )
+
+
+def is_flat(patch_size: Sequence[int]) -> bool:
+    """Tell whether a patch is so thin along its first axis that it must not be turned out of its plane."""
+    return len(patch_size) == 3 and FLAT * patch_size[0] <= max(patch_size)
+
+
+def possible_strides(patch_size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Halve axes while they can be: an axis waits while another is at least twice as long, and none ends below 4.
+
+    So thick slices, where a patch has few voxels along z, are first pooled within the slice until voxels are about
+    as long as wide.
+    """
+    size = list(patch_size)
+    strides: list[tuple[int, ...]] = []
+    while True:
+        longest = max(size)
+        halved = [n % 2 == 0 and n // 2 >= SMALLEST_BOTTLENECK and 2 * n > longest for n in size]
+        if not any(halved):
+            return strides
+        strides.append(tuple(2 if half else 1 for half in halved))
+        size = [n // 2 if half else n for n, half in zip(size, halved, strict=True)]
 
 
 def best_precision(device: str) -> Precision:

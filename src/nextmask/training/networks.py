@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nextmask.errors import TrainingError
-
-if TYPE_CHECKING:
-    from nextmask.training.train import TrainConfig
-
-SMALLEST_BOTTLENECK = 4
-"""Voxels that an axis keeps at the bottom of the U: below, instance normalisation has too few values to normalise."""
+from nextmask.training.config import TrainConfig, possible_strides
 
 
 def build_network(config: TrainConfig, seed: int = 0) -> nn.Module:
@@ -53,23 +48,6 @@ def strides_of(patch_size: Sequence[int], levels: int) -> list[tuple[int, ...]]:
             f"{len(strides) + 1} levels, one for each width in features. Give fewer widths or a larger patch."
         )
     return strides
-
-
-def possible_strides(patch_size: Sequence[int]) -> list[tuple[int, ...]]:
-    """Halve axes while they can be: an axis waits while another is at least twice as long, and none ends below 4.
-
-    So thick slices, where a patch has few voxels along z, are first pooled within the slice until voxels are about
-    as long as wide.
-    """
-    size = list(patch_size)
-    strides: list[tuple[int, ...]] = []
-    while True:
-        longest = max(size)
-        halved = [n % 2 == 0 and n // 2 >= SMALLEST_BOTTLENECK and 2 * n > longest for n in size]
-        if not any(halved):
-            return strides
-        strides.append(tuple(2 if half else 1 for half in halved))
-        size = [n // 2 if half else n for n, half in zip(size, halved, strict=True)]
 
 
 def bottleneck(network: nn.Module, images: Tensor) -> Tensor:
