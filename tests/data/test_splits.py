@@ -68,8 +68,12 @@ def test_each_side_gets_a_unit_whatever_the_fraction():
         assert set(split.values()) == {"pool", "test"}
     with pytest.raises(DataError, match="1 unit to divide"):
         make_split(patients(1), seed=0)
-    with pytest.raises(DataError, match="fraction is 0"):
-        make_split(patients(3), test_fraction=0, seed=0)
+    with pytest.raises(DataError, match="fraction is 1"):
+        make_split(patients(3), test_fraction=1, seed=0)
+
+
+def test_a_fraction_of_nothing_leaves_everything_in_the_pool():
+    assert set(make_split(patients(1), test_fraction=0, seed=0).values()) == {"pool"}
 
 
 def test_patients_with_the_same_pixels_are_one_unit():
@@ -108,8 +112,9 @@ def test_the_split_of_the_table_is_kept():
     assert make_split(cases, seed=0) == {"a": "pool", "b": "test", "c": "pool"}
     with pytest.raises(DataError, match="2 of 3 cases, but not for c"):
         make_split([*cases[:2], case("c")], seed=0)
-    with pytest.raises(DataError, match="no case on the side 'test'"):
-        make_split([cases[0], cases[2]], seed=0)
+    assert set(make_split([cases[0], cases[2]], seed=0).values()) == {"pool"}
+    with pytest.raises(DataError, match="all 1 cases on the test side"):
+        make_split([cases[1]], seed=0)
 
 
 def test_a_patient_or_a_copy_on_two_sides_of_the_tables_split_is_refused():

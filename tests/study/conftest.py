@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,13 @@ PATIENTS = 5
 SHAPE = (6, 32, 32)
 
 
-def small_config(**changes: object) -> StudyConfig:
-    """Settings of a study that runs in a second."""
+@pytest.fixture(scope="session")
+def small_config() -> Callable[..., StudyConfig]:
+    """Make settings of a study that runs in a second."""
+    return _small_config
+
+
+def _small_config(**changes: object) -> StudyConfig:
     values = {"images": "../patients/cases.csv", "classes": CLASSES, "unit": "slice", "iterations": 4, "device": "cpu"}
     return StudyConfig.model_validate({**values, **changes})
 
@@ -26,7 +32,7 @@ def made_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with patients/ and a fresh study/ on them; not to be changed."""
     folder = tmp_path_factory.mktemp("made")
     write_patients(folder / "patients", PATIENTS, seed=3, shape=SHAPE, phases=1)
-    Study.create(folder / "study", small_config())
+    Study.create(folder / "study", _small_config())
     return folder
 
 

@@ -228,6 +228,21 @@ def test_an_image_that_changed_is_noticed(home):
         Study(home).query(2, "k_center")
 
 
+def test_a_study_of_one_unlabeled_image_queries_but_has_nothing_to_test_on(made_study, small_config, tmp_path):
+    image = sorted((made_study / "patients" / "images").iterdir())[0]
+    (tmp_path / "images").mkdir()
+    shutil.copy(image, tmp_path / "images")
+    with pytest.raises(DataError, match="take 0 as the test fraction"):
+        Study.create(tmp_path / "study", small_config(images="../images"))
+    study = Study.create(tmp_path / "study", small_config(images="../images", test_fraction=0))
+    study.query(2, "k_center")
+    study.annotate(lambda case, sample: np.ones(sample.region.shape, np.uint8))
+    study.train()
+    with pytest.raises(StudyError, match="none of the 0 test cases has a mask"):
+        study.evaluate()
+    assert len(study.query(2, "most_uncertain").samples) == 2
+
+
 def test_a_study_is_not_made_twice(home):
     with pytest.raises(StudyError, match="already"):
         Study.create(home, Study(home).config)

@@ -31,7 +31,7 @@ def make_split(
     What is divided are units: patients, or what the table's column ``by`` names, joined where ``scans`` found the same
     pixels in two of them. Units of every ``Case.group`` go to the test side in proportion (largest remainder), drawn at
     random within the group. Where some cases have masks, only units whose every case has a usable one are tested on.
-    Where the table divides the cases itself, that is kept.
+    Where the table divides the cases itself, that is kept. A ``test_fraction`` of 0 leaves everything in the pool.
 
     Raises:
         DataError: fewer than two units, a table that divides only some cases or tears a unit apart, or no unit that
@@ -42,10 +42,12 @@ def make_split(
         split = _split_of_table(cases)
         refuse_torn_units(split, cases, units)
         return split
-    if not 0 < test_fraction < 1:
+    if not 0 <= test_fraction < 1:
         raise DataError(
-            f"The test fraction is {test_fraction:g}. Expected more than 0 and less than 1, for example 0.2. Correct it."
+            f"The test fraction is {test_fraction:g}. Expected 0 (test on nothing) to less than 1, for example 0.2. Correct it."
         )
+    if test_fraction == 0:
+        return {case.id: "pool" for case in cases}
     tested = _draw(_groups_of_units(cases, units), _testable(cases, scans, units), test_fraction, seed)
     return {case.id: "test" if units[case.id] in tested else "pool" for case in cases}
 
@@ -77,7 +79,7 @@ def units_of(cases: Sequence[Case], scans: Sequence[Scan] = (), *, by: str = "pa
 
 
 def refuse_torn_units(split: Mapping[str, str], cases: Sequence[Case], units: Mapping[str, str]) -> None:
-    """Raise where a patient, or a unit, lies on both sides, or where a side is empty."""
+    """Raise where a patient, or a unit, lies on both sides, or where nothing is left for the pool."""
     for what, owner in (("Patient", {case.id: case.patient for case in cases}), ("Unit", units)):
         sides: dict[str, set[str]] = defaultdict(set)
         for case in cases:
@@ -89,10 +91,9 @@ def refuse_torn_units(split: Mapping[str, str], cases: Sequence[Case], units: Ma
                 f"{what} {torn[0]} lies on both sides of the split: {held}; {len(torn)} such in all. Expected all its "
                 "cases on one side: what is trained on must not be tested on. Correct the split."
             )
-    missing = sorted(set(SIDES) - set(split.values()))
-    if missing:
+    if "pool" not in split.values():
         raise DataError(
-            f"The split has no case on the side {missing[0]!r}. Expected some of both pool and test. Correct the split."
+            f"The split puts all {len(split)} cases on the test side. Expected some in the pool. Correct the split."
         )
 
 
@@ -199,7 +200,8 @@ def _draw(group_of: Mapping[str, str], testable: set[str], fraction: float, seed
     if len(group_of) < 2:
         raise DataError(
             f"There is {len(group_of)} unit to divide (a patient, or several that belong together). Expected at least 2, "
-            "one for each side. Add patients, or give them in the table if all cases are listed as one's."
+            "one for each side. Add patients, give them in the table if all cases are listed as one's, or take 0 as the test "
+            "fraction if nothing is to be tested."
         )
     if not testable:
         raise DataError(

@@ -47,7 +47,9 @@ class StudyConfig(BaseModel):
     scribble_codes: Codes = Field({}, description="other codes in scribble files")
     supervision: Literal["mask", "scribble"] = Field("mask", description="what the oracle of a simulation draws")
     split_by: str = Field("patient", description="the column whose values never land on two sides of the split")
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the split units that is kept for testing")
+    test_fraction: float = Field(
+        0.2, ge=0, lt=1, description="share of the split units that is kept for testing; 0 = none"
+    )
     encoder: str = Field("intensity", description="what strategies see of an image: intensity or network")
     seed: int = Field(0, ge=0, description="of everything that is drawn")
     iterations: int | None = Field(

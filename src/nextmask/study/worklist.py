@@ -28,7 +28,8 @@ def write(folder: Path, number: int, pool: Pool, rows: Sequence[int]) -> StoredF
         volume = len(sample.region.start) == 3
         first, last = (sample.region.start[0], sample.region.stop[0] - 1) if volume else ("", "")
         start, stop = (" ".join(map(str, corner)) for corner in (sample.region.start, sample.region.stop))
-        writer.writerow([sample.id, case.id, case.patient, " ".join(case.images), first, last, start, stop])
+        images = " ".join(str(Path(source).absolute()) for source in case.images)
+        writer.writerow([sample.id, case.id, case.patient, images, first, last, start, stop])
     path = f"rounds/{number:02d}/worklist.csv"
     write_text(folder / path, text.getvalue())
     return StoredFile(path, digest(folder / path))
