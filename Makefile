@@ -4,8 +4,9 @@ BIN := .venv/bin
 
 .PHONY: demo test test-all lint bench clean
 
+# One thread: on tensors this small a second one gains little, and where other work keeps the cores busy it costs minutes.
 demo: .venv/installed
-	$(BIN)/nextmask demo demo
+	OMP_NUM_THREADS=1 $(BIN)/nextmask demo demo
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow"
@@ -20,7 +21,7 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/mixed_precision.py
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/memory.py runs/memory
 
 clean:
 	rm -rf .venv demo build

@@ -1,4 +1,4 @@
-"""Simulated studies on the real images of a data folder; resumable; writes benchmarks/real_runs.csv and .md.
+"""Simulated studies on the real images of a data folder; resumable; writes real_runs.csv and the tables of real_runs.md.
 
     python benchmarks/real_runs.py DATA RUNS [--only acdc-mask] [--seeds 0]
 
@@ -25,6 +25,7 @@ from nextmask.study.study import Study
 from nextmask.study.summary import labeled_after, mean_dice
 
 HERE = Path(__file__).parent
+MARKS = ("<!-- tables: written by real_runs.py -->", "<!-- end of tables -->")
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,44 @@ def tell(what: str, done: int, total: int) -> None:
 
 
 def write_table(runs: Path) -> None:
-    """Write every round that was played as CSV, and the same for people to read."""
+    """Write every round that was played as CSV, and the tables of real_runs.md between their marks."""
     rows = [row for name, entry in ENTRIES.items() for row in rows_of(runs / entry.study, name, entry)]
     with (HERE / "real_runs.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    path = HERE / "real_runs.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    tables = "\n".join(table_of(name, [row for row in rows if row["entry"] == name]) for name in ENTRIES)
+    path.write_text(f"{before}{MARKS[0]}\n\n{tables}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+def table_of(name: str, rows: list[dict[str, Any]]) -> str:
+    """Write one entry's simulations, a line each: mean Dice after each round, and the last round's classes."""
+    if not rows:
+        return f"### {name}\n\nNot run yet.\n"
+    counts = sorted({row["labeled"] for row in rows})
+    classes = " / ".join(ENTRIES[name].settings["classes"])
+    known = any(row["hd95"] for row in rows)
+    head = ["strategy", "seed", *(f"{n} labeled" for n in counts), f"last: {classes}", *(["HD95 mm"] if known else [])]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for strategy, seed in sorted({(row["strategy"], row["seed"]) for row in rows}, key=str):
+        own = {row["labeled"]: row for row in rows if (row["strategy"], row["seed"]) == (strategy, seed)}
+        last = own[max(own)]
+        cells = [
+            strategy,
+            str(seed),
+            *(own[n]["mean_dice"] if n in own else "" for n in counts),
+            last["dice"].replace(" ", " / "),
+        ]
+        lines.append("| " + " | ".join([*cells, *([last["hd95"].replace(" ", " / ")] if known else [])]) + " |")
+    seconds = [float(row["seconds"]) for row in rows]
+    said = (
+        f"{rows[0]['test_cases']} test cases, {rows[0]['iterations']} iterations a round, "
+        f"{min(seconds):.0f} to {max(seconds):.0f} s each."
+    )
+    return "\n".join([f"### {name}", "", *lines, "", said, ""])
 
 
 def rows_of(home: Path, name: str, entry: Entry) -> list[dict[str, Any]]:
@@ -156,7 +189,8 @@ def rows_of(home: Path, name: str, entry: Entry) -> list[dict[str, Any]]:
 
 def row_of(name: str, study: Study, round: Any, labeled: int) -> dict[str, Any]:
     """One line of the table; scores of several classes stand in one cell, in the order of the classes."""
-    known = {metric: [scores[metric] for scores in round.scores.values()] for metric in ("dice", "hd95", "nsd", "assd")}
+    # By name: the ledger's JSON sorts its keys, so the order of round.scores is the alphabet's, not the study's.
+    known = {m: [round.scores[name][m] for name in study.config.classes] for m in ("dice", "hd95", "nsd", "assd")}
     cells = {
         metric: " ".join("" if value is None else f"{value:.3f}" for value in values)
         for metric, values in known.items()

@@ -353,8 +353,8 @@ def _print_scores(study: Study, round: Round) -> None:
     known = any(scores["hd95"] is not None for scores in round.scores.values())
     columns = {"dice": "Dice", **({"hd95": "HD95 mm", "nsd": "NSD", "assd": "ASSD mm"} if known else {})}
     table = Table("class", *columns.values(), title=f"Round {round.number}: {round.evaluation['cases']} test cases")
-    for name, scores in round.scores.items():
-        table.add_row(escape(name), *(_number(scores[metric]) for metric in columns))
+    for name in study.config.classes:
+        table.add_row(escape(name), *(_number(round.scores[name][metric]) for metric in columns))
     out.print(table)
     if not known:
         out.print("The spacing of the images is unknown, so no distance in mm is given.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nextmask.data.files import atomically, canonical, digest, digest_json, write_text
+from nextmask.data.files import atomically, canonical, digest, digest_json, read_json_lines, write_text
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -37,3 +37,9 @@ def test_hashes_do_not_depend_on_the_order_of_keys(tmp_path):
     assert canonical({"ä": None}) == '{"ä":null}'
     write_text(tmp_path / "empty", "")
     assert digest(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"a": 1}\n{"a": 2}\n{"a"')
+    assert list(read_json_lines(tmp_path / "log.jsonl")) == [{"a": 1}, {"a": 2}]
+    assert list(read_json_lines(tmp_path / "none.jsonl")) == []

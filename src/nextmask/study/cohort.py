@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from nextmask.data.check import Problem, Scan, check_pool, fingerprint, scan_case
-from nextmask.data.files import Progress, digest_json, write_text
+from nextmask.data.files import Progress, digest_json, read_json_lines, write_text
 from nextmask.data.pool import Case
 from nextmask.data.splits import make_split, read_split, write_split
 from nextmask.data.table import Table, read_table
@@ -157,11 +157,7 @@ def _refuse_mixture(cases: Sequence[Case], scans: Sequence[Scan]) -> None:
 
 def _known_scans(path: Path, config: StudyConfig) -> dict[str, Scan]:
     known = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # the last line of an interrupted run
-            continue
+    for row in read_json_lines(path):
         if row.pop("codes") == _codes_key(config):
             scan = Scan.from_json(row)
             known[scan.fingerprint] = scan

@@ -13,7 +13,7 @@ from nextmask.study.summary import write_report
 PATIENTS = 20
 QUERY_SIZE = 12
 ROUNDS = 3
-ITERATIONS = 200
+ITERATIONS = 150
 
 
 def run_demo(folder: Path, report: Report | None = None) -> tuple[Study, Path]:

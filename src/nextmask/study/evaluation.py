@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nextmask.data.cache import Cache
-from nextmask.data.files import Progress, digest, write_text
+from nextmask.data.files import Progress, digest, read_json_lines, write_text
 from nextmask.data.images import read_mask
 from nextmask.data.preprocess import mask_to_image
 from nextmask.errors import StudyError
@@ -104,15 +104,7 @@ def _mean(lines: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | No
 
 
 def _read_partial(path: Path, segmenter: str) -> dict[str, list[dict]]:
-    scored = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # the line that a crash cut short
-            continue
-        if row["segmenter"] == segmenter:
-            scored[row["case"]] = row["scores"]
-    return scored
+    return {row["case"]: row["scores"] for row in read_json_lines(path) if row["segmenter"] == segmenter}
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

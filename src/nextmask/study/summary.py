@@ -62,7 +62,7 @@ def write_report(study: Study, to: Path | None = None) -> Path:
     content = ReportContent(
         title=study.folder.resolve().name,
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        summary=facts(study),
+        summary=facts(shown),
         curves=tuple(curve for each in (study, *played) for curve in _curve(each, each is study)),
         rounds=tuple(
             _row(round, labeled, "" if each is shown else each.folder.name)
