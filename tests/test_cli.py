@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nextmask import cli
-from nextmask.data.synthetic import write_patients, write_pictures
+from nextmask.data.synthetic import write_patients
+from nextmask.data.synthetic_pictures import write_pictures
 
 
 @pytest.fixture(scope="module")

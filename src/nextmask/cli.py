@@ -17,7 +17,7 @@ from rich.table import Table
 from nextmask.errors import NextmaskError
 
 if TYPE_CHECKING:
-    from nextmask.data.check import Problem
+    from nextmask.data.scan import Problem
     from nextmask.study.rounds import Round
     from nextmask.study.study import Report, Study
 

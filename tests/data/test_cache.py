@@ -10,9 +10,9 @@ import pytest
 
 from nextmask.data import cache as module
 from nextmask.data.cache import Cache
-from nextmask.data.check import scan_case
 from nextmask.data.pool import Case
 from nextmask.data.preprocess import derive
+from nextmask.data.scan import scan_case
 from nextmask.errors import DataError
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from nextmask.data import check
-from nextmask.data.check import PERCENTILES, Problem, Scan, check_pool, duplicates, fingerprint, scan_case
+from nextmask.data import scan as scan_module
+from nextmask.data.check import check_pool, duplicates
 from nextmask.data.pool import Case
+from nextmask.data.scan import PERCENTILES, Problem, Scan, fingerprint, scan_case
 from nextmask.data.table import read_table
 
 IMAGE = np.random.default_rng(0).integers(0, 900, (6, 7, 4)).astype(np.int16)
@@ -73,7 +74,7 @@ def test_statistics_are_taken_channel_by_channel(tmp_path):
 
 def test_a_large_channel_is_measured_in_slabs_and_its_percentiles_on_a_fair_subsample(tmp_path, monkeypatch):
     columns = np.tile(np.arange(64, dtype=np.int16), (64, 64, 1))  # x alone says the value
-    monkeypatch.setattr(check, "_SAMPLE", 4096)  # every 64th voxel would be the same column
+    monkeypatch.setattr(scan_module, "_SAMPLE", 4096)  # every 64th voxel would be the same column
     scan = scan_case(Case("c", (save(tmp_path / "a.nii.gz", columns.T),)), 1)
     np.testing.assert_allclose(scan.percentiles[0], np.percentile(columns, PERCENTILES), atol=1)
     assert scan.std[0] == pytest.approx(columns.std())

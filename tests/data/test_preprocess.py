@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nextmask.data.check import Scan
 from nextmask.data.preprocess import (
     Placement,
     Preprocessing,
@@ -18,6 +17,7 @@ from nextmask.data.preprocess import (
     resize,
     to_working,
 )
+from nextmask.data.scan import Scan
 
 
 def scanned(

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from nextmask.data.check import Problem, Scan, scan_case
 from nextmask.data.pool import Case
+from nextmask.data.scan import Problem, Scan, scan_case
 from nextmask.data.splits import make_split, read_split, units_of, write_split
 from nextmask.data.table import read_table
 from nextmask.errors import DataError

@@ -23,10 +23,9 @@ from nextmask.data.synthetic import (
     SyntheticPatient,
     SyntheticScan,
     draw_patient,
-    draw_picture,
     write_patients,
-    write_pictures,
 )
+from nextmask.data.synthetic_pictures import draw_picture, write_pictures
 from nextmask.errors import DataError
 
 LABELS = range(1, len(CLASSES) + 1)

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from nextmask.data.pool import IGNORE
-from nextmask.data.synthetic import CLASSES, draw_patient, draw_picture
+from nextmask.data.synthetic import CLASSES, draw_patient
+from nextmask.data.synthetic_pictures import draw_picture
 from nextmask.study.figures import COLORS, Curve, learning_curves, overlay_png, picture_png, shorten
 from nextmask.study.report import MOST_PICTURES, Picture, ReportContent, RoundRow, render_report
 

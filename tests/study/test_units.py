@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nextmask.data.images import read_mask
-from nextmask.data.synthetic import write_patients, write_pictures
+from nextmask.data.synthetic import write_patients
+from nextmask.data.synthetic_pictures import write_pictures
 from nextmask.study.config import StudyConfig
 from nextmask.study.study import Study
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nextmask.data.check import Scan, hash_pixels
 from nextmask.data.files import Progress, atomically, digest_json, discard_temporaries
 from nextmask.data.images import read_channels
 from nextmask.data.pool import Case
 from nextmask.data.preprocess import Placement, Preprocessing, mask_to_working, place, to_working
+from nextmask.data.scan import Scan, hash_pixels
 from nextmask.errors import DataError
 
 VERSION = 1

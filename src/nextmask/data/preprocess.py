@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from nextmask.data.check import Scan
 from nextmask.data.pool import IGNORE
+from nextmask.data.scan import Scan
 
 Intensity = Literal["ct", "percentiles", "rgb"]
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nextmask.data.check import Scan, duplicates
+from nextmask.data.check import duplicates
 from nextmask.data.files import write_text
 from nextmask.data.pool import Case
+from nextmask.data.scan import Scan
 from nextmask.errors import DataError
 
 SIDES = ("pool", "test")

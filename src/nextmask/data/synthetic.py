@@ -1,4 +1,4 @@
-"""Patients and pictures drawn by rules: what the demo and the tests run on where no real image may be shipped.
+"""Patients drawn by rules: what the demo and the tests run on where no real image may be shipped.
 
 The anatomy is that of a heart in short axis, simplified: a bright *chamber* inside a darker ring, the *wall*, with a
 bright crescent, the *lobe*, leaning on it. Everything else that one sees (chest wall, lung, liver, aorta, the atrium
@@ -194,7 +194,7 @@ def write_patients(
     for number in range(patients):
         patient = draw_patient(seed, number, shape=shape)
         rows += [_write_scan(folder, patient, scan) for scan in patient.phases[:phases]]
-    return _write_table(folder / "cases.csv", rows)
+    return write_table(folder / "cases.csv", rows)
 
 
 def _write_scan(folder: Path, patient: SyntheticPatient, scan: SyntheticScan) -> dict[str, str]:
@@ -215,7 +215,7 @@ def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
 
 
-def _write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
+def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -359,10 +359,10 @@ def _heart(anatomy: _Anatomy, grid: _Grid) -> list[_Part]:
     waves, outer_radius = anatomy.waves, anatomy.chamber + anatomy.thickness
     # The lobe leans on the side where angle is pi; ``flatten`` presses that side of the wall in.
     pressed = 1 - anatomy.flatten * np.clip(-np.cos(angle), 0, None) ** 2
-    ripple = pressed * (1 + _ripple(angle, waves[6]))
+    ripple = pressed * (1 + ripples(angle, waves[6]))
     outer = radius - outer_radius * _profile(t) * ripple
     # The chamber starts above the apex: the lowest slices show wall only.
-    inner = radius - (anatomy.chamber * _profile((t - 0.13) / 0.87)) * ripple * (1 + 0.5 * _ripple(angle, waves[5]))
+    inner = radius - (anatomy.chamber * _profile((t - 0.13) / 0.87)) * ripple * (1 + 0.5 * ripples(angle, waves[5]))
     inner = np.maximum(inner, outer + 0.35 * anatomy.thickness)
     lobe = _lobe(anatomy, across, along, t)
     atrium = np.hypot(across - 7, along * 0.85) - np.where(t > 1, outer_radius * np.clip(0.98 - (t - 1), 0.3, 1), -5)
@@ -370,7 +370,7 @@ def _heart(anatomy: _Anatomy, grid: _Grid) -> list[_Part]:
         np.where(t > -0.15, radius - (outer_radius + 4) * np.maximum(_profile(t + 0.15), 0.35), 99), lobe - 5
     )
     parts = [
-        _Part(fat - 1.8 * np.minimum(radius, 35) * _ripple(angle, waves[7]), anatomy.fat * 0.75),
+        _Part(fat - 1.8 * np.minimum(radius, 35) * ripples(angle, waves[7]), anatomy.fat * 0.75),
         _Part(atrium - 2.0, anatomy.muscle),
         _Part(atrium, anatomy.blood * 0.95),
         _Part(_trunk(anatomy, across, along, t), anatomy.blood),
@@ -399,7 +399,7 @@ def _profile(t: np.ndarray) -> np.ndarray:
     return np.where(t <= 1, width, 0)
 
 
-def _ripple(angle: np.ndarray, waves: np.ndarray) -> np.ndarray:
+def ripples(angle: np.ndarray, waves: np.ndarray) -> np.ndarray:
     """Relative change of a radius along an outline: harmonics 2, 3, 4, 5 with the given amplitudes."""
     orders = np.arange(2, 2 + len(waves))
     return sum(
@@ -411,7 +411,7 @@ def _ripple(angle: np.ndarray, waves: np.ndarray) -> np.ndarray:
 def _disc(grid: _Grid, x: float, y: float, radius: float | np.ndarray, waves: np.ndarray) -> np.ndarray:
     """Measure how many mm each voxel lies outside a rippled disc; nowhere inside where the radius is negative."""
     dx, dy = grid.x - x, grid.y - y
-    wobble = 1 + _ripple(np.arctan2(dy, dx), waves)
+    wobble = 1 + ripples(np.arctan2(dy, dx), waves)
     return np.broadcast_to(np.hypot(dx, dy) - radius * wobble, grid.shape)
 
 
@@ -425,7 +425,7 @@ def _lobe(anatomy: _Anatomy, across: np.ndarray, along: np.ndarray, t: np.ndarra
     dx = (across + anatomy.lobe_shift * (0.35 + 0.65 * _profile(t + 0.02))) / (width * grow)
     dy = along / (length * grow * (1 + 0.25 * np.tanh(dx)))
     distance = np.hypot(dx, dy)
-    ripple = 1 + 1.6 * _ripple(np.arctan2(dy, dx), anatomy.waves[4])
+    ripple = 1 + 1.6 * ripples(np.arctan2(dy, dx), anatomy.waves[4])
     return (distance - ripple) * np.minimum(width, length) * grow + 2.0 * (grow <= 1e-3)
 
 
@@ -548,79 +548,3 @@ def _longest(drawn: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------------------- pictures
-
-
-def draw_picture(seed: int | Sequence[int], number: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a photograph of skin with one lesion: uint8 (3, size, size) RGB, and its mask uint8 (size, size), 0 or 1.
-
-    The lesion differs in size, place, border and colour; hairs cross it, and freckles and a dark corner resemble it.
-    """
-    rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), number, 9])
-    y, x = np.meshgrid(*(np.linspace(-1, 1, size),) * 2, indexing="ij")
-    outside = _lesion_outline(rng, y, x)
-    skin = np.array([0.86, 0.66, 0.56]) * rng.uniform(0.75, 1.08) * rng.uniform(0.95, 1.05, 3)
-    pigment = np.array([0.45, 0.28, 0.20]) * rng.uniform(0.7, 1.35) * rng.uniform(0.9, 1.1, 3)
-    soft = rng.uniform(0.02, 0.10)
-    cover = np.clip(0.5 - outside / soft, 0, 1) * rng.uniform(0.55, 0.95)
-    cover = np.maximum(cover * (1 + 0.25 * _blobs(rng, size, 0.08)), 0.55 * _freckles(rng, y, x)).clip(0, 1)
-    light = (1 + 0.07 * _blobs(rng, size, 0.25)) * (1 - rng.uniform(0, 0.5) * (x**2 + y**2) / 2)
-    image = (skin + (pigment - skin) * cover[..., None]) * light[..., None]
-    hair = np.clip(_hairs(rng, y, x), 0, 1)[..., None]
-    image = image * (1 - 0.8 * hair) + 0.1 * hair + rng.normal(0, 0.018, image.shape)
-    return np.rint(image.clip(0, 1) * 255).astype(np.uint8).transpose(2, 0, 1), (outside < 0).astype(np.uint8)
-
-
-def write_pictures(folder: Path, count: int, seed: int = 0, size: int = 128) -> Path:
-    """Write ``count`` pictures and masks (0 and 1) as PNG below ``folder``; return the path of their cases.csv.
-
-    Raises:
-        DataError: fewer than one picture.
-    """
-    from PIL import Image
-
-    if count < 1:
-        raise DataError(f"count={count}. Expected at least one picture. Ask for, say, count=20.")
-    rows = []
-    for number in range(count):
-        image, mask = draw_picture(seed, number, size)
-        name = f"picture{number:03d}"
-        row = {"case": name, "image": f"images/{name}.png", "mask": f"masks/{name}.png", "patient": name}
-        for key, array in (("image", image.transpose(1, 2, 0)), ("mask", mask)):
-            (folder / row[key]).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.ascontiguousarray(array)).save(folder / row[key])
-        rows.append(row)
-    return _write_table(folder / "cases.csv", rows)
-
-
-def _lesion_outline(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    dy, dx = y - rng.uniform(-0.35, 0.35), x - rng.uniform(-0.35, 0.35)
-    turn, stretch = rng.uniform(0, np.pi), rng.uniform(0.65, 1.0)
-    u, v = np.cos(turn) * dx + np.sin(turn) * dy, (np.cos(turn) * dy - np.sin(turn) * dx) / stretch
-    waves = rng.normal(0, 0.07, (6, 2)) / np.arange(1, 7)[:, None]
-    return np.hypot(u, v) - rng.uniform(0.18, 0.55) * (1 + 1.6 * _ripple(np.arctan2(v, u), waves))
-
-
-def _blobs(rng: np.random.Generator, size: int, scale: float) -> np.ndarray:
-    field = ndimage.gaussian_filter(rng.standard_normal((size, size)), scale * size / 2)
-    return field / field.std()
-
-
-def _freckles(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    cover = np.zeros_like(x)
-    for _ in range(rng.integers(0, 9)):
-        at_y, at_x, radius = rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.015, 0.06)
-        cover = np.maximum(cover, np.clip(1.5 - np.hypot(y - at_y, x - at_x) / radius, 0, 1))
-    return cover
-
-
-def _hairs(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Draw dark curved hairs about a pixel wide, (size, size) in 0..1."""
-    pixel = 2 / len(x)
-    cover = np.zeros_like(x)
-    for _ in range(rng.integers(0, 14)):
-        turn, bend, aside = rng.uniform(0, np.pi), rng.uniform(-0.5, 0.5), rng.uniform(-0.9, 0.9)
-        u, v = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
-        start = rng.uniform(-1, 0.4)
-        line = np.clip(1.4 - np.abs(v - aside - bend * u**2) / pixel, 0, 1)
-        cover = np.maximum(cover, line * ((u > start) & (u < start + rng.uniform(0.4, 1.4))))
-    return cover

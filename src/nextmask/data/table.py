@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nextmask.data.check import Problem
 from nextmask.data.dicom import NOT_IMAGES, is_dicom
 from nextmask.data.images import SUFFIXES, series_in, suffix_of
 from nextmask.data.pool import Case
+from nextmask.data.scan import Problem
 from nextmask.errors import DataError
 
 _SPELLINGS = {

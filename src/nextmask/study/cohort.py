@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from nextmask.data.check import Problem, Scan, check_pool, fingerprint, scan_case
+from nextmask.data.check import check_pool
 from nextmask.data.files import Progress, digest_json, read_json_lines, write_text
 from nextmask.data.pool import Case
+from nextmask.data.scan import Problem, Scan, fingerprint, scan_case
 from nextmask.data.splits import make_split, read_split, write_split
 from nextmask.data.table import Table, read_table
 from nextmask.errors import StudyError
