@@ -215,7 +215,9 @@ def show(study: StudyFolder, as_json: Annotated[bool, typer.Option("--json")] = 
         print(json.dumps(summary(opened), indent=2))
         return
     _print_facts(opened)
-    _print_rounds(opened)
+    if opened.rounds:
+        _print_rounds(opened)
+    _print_simulations(study)
 
 
 @app.command()
@@ -336,6 +338,23 @@ def _print_rounds(study: Study) -> None:
     table = Table(*columns, title="Dice on the test cases")
     for each, labeled in zip(study.rounds, labeled_after(study.rounds), strict=True):
         table.add_row(str(each.number), str(labeled), each.strategy, each.stage, *_dice_cells(study, each))
+    out.print(table)
+
+
+def _print_simulations(folder: Path) -> None:
+    from nextmask.study.simulate import simulations
+    from nextmask.study.summary import labeled_after, mean_dice
+
+    played = simulations(folder)
+    if not played:
+        return
+    table = Table("simulation", "rounds", "labeled", "mean Dice", title="Simulations")
+    for each in played:
+        rounds = [round for round in each.rounds if round.scores is not None]
+        labeled = str(labeled_after(rounds)[-1]) if rounds else "–"
+        table.add_row(
+            escape(each.folder.name), str(len(rounds)), labeled, _number(mean_dice(rounds[-1]) if rounds else None)
+        )
     out.print(table)
 
 

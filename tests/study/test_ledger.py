@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import sqlite3
 from pathlib import Path
 
@@ -68,3 +70,34 @@ def test_tampering_behind_the_triggers_is_found(tmp_path, statement):
     connection.close()
     with pytest.raises(LedgerError, match="does not verify at event"):
         Ledger(tmp_path / "ledger.sqlite").read()
+
+
+def append_many(path: Path, author: str, count: int) -> None:
+    ledger = Ledger(path)
+    while count:
+        with contextlib.suppress(LedgerError):
+            ledger.append("queried", {"round": 1}, after=head(ledger.read()), author=author)
+            count -= 1
+
+
+def test_two_processes_that_write_at_once_lose_and_double_nothing(tmp_path):
+    """Without the study's lock even: each event goes on top of the head that its writer has read, or is tried again."""
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).append("created", {}, after=GENESIS)
+    spawn = multiprocessing.get_context("spawn")
+    writers = [spawn.Process(target=append_many, args=(path, name, 25)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    authors = [event.author for event in Ledger(path).read()[1:]]
+    assert sorted(authors) == ["a"] * 25 + ["b"] * 25
+
+
+def test_reading_does_not_wait_for_a_writer(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    filled(path)
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    assert len(Ledger(path).read()) == 2
+    writer.close()

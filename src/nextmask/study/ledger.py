@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,11 +62,13 @@ class Ledger:
             url.parent.mkdir(parents=True, exist_ok=True)
             url = f"sqlite:///{url}"
         self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
+        sqlite = self._engine.dialect.name == "sqlite"
+        if sqlite:
             _prepare_sqlite(self._engine)
-        _metadata.create_all(self._engine)
-        if self._engine.dialect.name == "sqlite":
-            _forbid_changes(self._engine)
+        if not sa.inspect(self._engine).has_table(_events.name):
+            _metadata.create_all(self._engine)
+            if sqlite:
+                _forbid_changes(self._engine)
 
     def read(self) -> tuple[Event, ...]:
         """Return all events in order, after checking the chain of hashes.
@@ -85,7 +88,7 @@ class Ledger:
         """
         if kind not in KINDS:
             raise ValueError(f"unknown kind of event {kind!r}; one of {KINDS}")
-        with self._engine.begin() as connection:
+        with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
             last = connection.execute(
                 sa.select(_events.c.number, _events.c.hash).order_by(_events.c.number.desc()).limit(1)
             ).first()
@@ -122,8 +125,6 @@ def _hash(number: int, time: str, author: str, kind: str, payload: str, previous
 
 
 def _verified(rows: Sequence[sa.Row]) -> tuple[Event, ...]:
-    import json
-
     events: list[Event] = []
     for expected, row in enumerate(rows, start=1):
         previous = events[-1].hash if events else GENESIS
@@ -147,7 +148,7 @@ def _author() -> str:
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
-    """Take the write lock at the start of a transaction, and let no committed event be lost in a power cut."""
+    """Take the write lock before looking at the head that is written upon, and lose no committed event in a power cut."""
 
     @sa.event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
@@ -158,7 +159,8 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _forbid_changes(engine: sa.Engine) -> None:
