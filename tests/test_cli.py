@@ -129,6 +129,24 @@ def test_options_reach_the_strategy(run, here):
     assert run("query heart -n 2 --strategy k_center --option first=random")[0] == 0
 
 
+def test_an_interruption_says_how_to_go_on_and_the_same_command_does(run, here, monkeypatch):
+    from nextmask.training import train
+
+    run(NEW)
+    run("query heart -n 2 --strategy random")
+    run("annotate heart --from patients/masks")
+    real = train.fit
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit", interrupted)
+    code, _, err = run("train heart")
+    assert (code, "the same command goes on" in err) == (130, True)
+    monkeypatch.setattr(train, "fit", real)
+    assert run("train heart")[0] == 0
+
+
 def test_the_demo_runs_offline(run, here, monkeypatch):
     from nextmask.study import demo
 

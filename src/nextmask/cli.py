@@ -43,9 +43,6 @@ def main() -> None:
     except NextmaskError as error:
         err.print(f"[red bold]nextmask:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("Interrupted. The same command goes on from here.")
-        sys.exit(130)
 
 
 @app.command()
@@ -315,7 +312,12 @@ def _progress() -> Iterator[Report]:
             if done == total and not err.is_terminal:
                 err.print(f"{what}: {done}/{total}")
 
-        yield report
+        try:
+            yield report
+        except KeyboardInterrupt:
+            progress.stop()
+            err.print("Interrupted. Nothing is lost: the same command goes on from here.")
+            raise
 
 
 def _labelled(report: Report, what: str) -> Any:
