@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "features": {"errors", "data"},
     "training": {"errors", "data"},
     "study": {"errors", "data", "selection", "features", "training"},
-    "cli": {"errors", "data", "study"},
+    "console": {"data", "study"},
+    "cli": {"errors", "console", "study"},
 }
 PURE = {"torch", "monai", "pathlib", "logging", "pydantic", "sqlalchemy"}
 """What selection never touches: arrays in, rows out."""

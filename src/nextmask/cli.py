@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nextmask.console import (
+    count_problems,
+    err,
+    open_study,
+    out,
+    print_facts,
+    print_problems,
+    print_rounds,
+    print_scores,
+    print_simulations,
+    progress,
+)
 from nextmask.errors import NextmaskError
-
-if TYPE_CHECKING:
-    from nextmask.data.scan import Problem
-    from nextmask.study.rounds import Round
-    from nextmask.study.study import Report, Study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,8 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Which medical images to annotate first, and next; and how good a segmenter they train.",
 )
-out = Console()
-err = Console(stderr=True)
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="the study's folder")]
 Option = Annotated[
@@ -93,10 +97,10 @@ def new(
         "iterations": iterations,
         "seed": seed,
     }
-    with _progress() as report:
+    with progress() as report:
         made = Study.create(study, parse_config(values, "the command line"), report=report)
-    _print_facts(made)
-    count = _count_problems(made)
+    print_facts(made)
+    count = count_problems(made)
     out.print(
         f"{count} problems were found in the files: nextmask check {study}"
         if count
@@ -111,12 +115,12 @@ def check(study: StudyFolder, as_json: Annotated[bool, typer.Option("--json")] =
     from nextmask.study.cohort import find_problems
     from nextmask.study.config import read_config
 
-    with _progress() as report:
-        problems = find_problems(study, read_config(study), _labelled(report, "reading images"))
+    with progress() as report:
+        problems = find_problems(study, read_config(study), partial(report, "reading images"))
     if as_json:
         print(json.dumps([vars(problem) for problem in problems], indent=2))
     else:
-        _print_problems(problems)
+        print_problems(problems)
         errors = sum(problem.severity == "error" for problem in problems)
         out.print(f"{errors} errors, {len(problems) - errors} warnings.")
     if any(problem.severity == "error" for problem in problems):
@@ -131,7 +135,7 @@ def query(
     option: Option = None,
 ) -> None:
     """Choose the samples to annotate next, and write the worklist."""
-    with _opened(study) as opened:
+    with open_study(study) as opened:
         asked = opened.query(n, strategy, **_options(option))
     table = Table(
         "", "sample", "case", "patient", title=f"Round {asked.number}: {len(asked.samples)} samples by {asked.strategy}"
@@ -156,7 +160,7 @@ def annotate(
     """Take in masks drawn elsewhere, each checked against its image's grid."""
     if (source is None) == (not drop):
         raise typer.BadParameter("give either --from DIR, or --drop SAMPLE --because WHY")
-    with _opened(study) as opened:
+    with open_study(study) as opened:
         if drop:
             opened.drop(dict.fromkeys(drop, because or "no reason given"), author=author)
             out.print(f"Gave up {len(drop)} samples.")
@@ -183,7 +187,7 @@ def train(
     partial: Annotated[bool, typer.Option(help="train although some masks of the latest query are missing")] = False,
 ) -> None:
     """Train a new segmenter on all masks so far."""
-    with _opened(study) as opened:
+    with open_study(study) as opened:
         done = opened.train(partial=partial)
     out.print(
         f"Round {done.number}: trained on {done.training['trained_on']} samples for "
@@ -195,9 +199,9 @@ def train(
 @app.command()
 def evaluate(study: StudyFolder) -> None:
     """Measure the latest segmenter on the test cases."""
-    with _opened(study) as opened:
+    with open_study(study) as opened:
         done = opened.evaluate()
-    _print_scores(opened, done)
+    print_scores(opened, done)
     out.print(f"All scores: {study / done.evaluation['path']}", soft_wrap=True)
 
 
@@ -211,10 +215,10 @@ def show(study: StudyFolder, as_json: Annotated[bool, typer.Option("--json")] = 
     if as_json:
         print(json.dumps(summary(opened), indent=2))
         return
-    _print_facts(opened)
+    print_facts(opened)
     if opened.rounds:
-        _print_rounds(opened)
-    _print_simulations(study)
+        print_rounds(opened)
+    print_simulations(study)
 
 
 @app.command()
@@ -234,7 +238,7 @@ def simulate(
 
     given = {"supervision": supervision, "encoder": encoder, "iterations": iterations}
     settings = {name: value for name, value in given.items() if value is not None}
-    with _progress() as report:
+    with progress() as report:
         played = play(
             study,
             strategy=strategy,
@@ -245,7 +249,7 @@ def simulate(
             options=_options(option),
             report=report,
         )
-    _print_rounds(played)
+    print_rounds(played)
     out.print(f"Simulation: {played.folder}", soft_wrap=True)
 
 
@@ -266,143 +270,10 @@ def demo(
     """Draw synthetic patients, simulate a study on them, and write its report; needs no network and no data."""
     from nextmask.study.demo import run_demo
 
-    with _progress() as told:
+    with progress() as told:
         played, path = run_demo(folder, told)
-    _print_rounds(played)
+    print_rounds(played)
     out.print(f"Report: {path.resolve()}", soft_wrap=True)
-
-
-# -- printing ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[Study]:
-    from nextmask.study.study import Study
-
-    with _progress() as report:
-        yield Study(folder, report=report)
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """Show a bar for each kind of work; lines instead of bars where the output is no terminal."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
-        bars: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(what, total=total)
-            progress.update(bars[what], completed=done, total=total)
-            if done == total and not err.is_terminal:
-                err.print(f"{what}: {done}/{total}")
-
-        try:
-            yield report
-        except KeyboardInterrupt:
-            progress.stop()
-            err.print("Interrupted. Nothing is lost: the same command goes on from here.")
-            raise
-
-
-def _labelled(report: Report, what: str) -> Any:
-    return lambda done, total: report(what, done, total)
-
-
-def _print_facts(study: Study) -> None:
-    from nextmask.study.summary import facts
-
-    table = Table(show_header=False, box=None)
-    for name, value in facts(study).items():
-        table.add_row(f"[bold]{escape(name)}[/]", escape(value))
-    out.print(table)
-
-
-def _print_rounds(study: Study) -> None:
-    from nextmask.study.summary import labeled_after
-
-    columns = ("round", "labeled", "strategy", "next", *map(escape, study.config.classes), "mean")
-    table = Table(*columns, title="Dice on the test cases")
-    for each, labeled in zip(study.rounds, labeled_after(study.rounds), strict=True):
-        table.add_row(str(each.number), str(labeled), each.strategy, each.stage, *_dice_cells(study, each))
-    out.print(table)
-
-
-def _print_simulations(folder: Path) -> None:
-    from nextmask.study.simulate import simulations
-    from nextmask.study.summary import labeled_after, mean_dice
-
-    played = simulations(folder)
-    if not played:
-        return
-    table = Table("simulation", "rounds", "labeled", "mean Dice", title="Simulations")
-    for each in played:
-        rounds = [round for round in each.rounds if round.scores is not None]
-        labeled = str(labeled_after(rounds)[-1]) if rounds else "–"
-        table.add_row(
-            escape(each.folder.name), str(len(rounds)), labeled, _number(mean_dice(rounds[-1]) if rounds else None)
-        )
-    out.print(table)
-
-
-def _dice_cells(study: Study, round: Round) -> list[str]:
-    from nextmask.study.summary import mean_dice
-
-    if round.scores is None:
-        return ["–"] * (len(study.config.classes) + 1)
-    values = [round.scores[name]["dice"] for name in study.config.classes]
-    return [_number(value) for value in (*values, mean_dice(round))]
-
-
-def _print_scores(study: Study, round: Round) -> None:
-    assert round.scores is not None
-    known = any(scores["hd95"] is not None for scores in round.scores.values())
-    columns = {"dice": "Dice", **({"hd95": "HD95 mm", "nsd": "NSD", "assd": "ASSD mm"} if known else {})}
-    table = Table("class", *columns.values(), title=f"Round {round.number}: {round.evaluation['cases']} test cases")
-    for name in study.config.classes:
-        table.add_row(escape(name), *(_number(round.scores[name][metric]) for metric in columns))
-    out.print(table)
-    if not known:
-        out.print("The spacing of the images is unknown, so no distance in mm is given.")
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _print_problems(problems: Sequence[Problem]) -> None:
-    """Print every problem; those that differ only in where they are stand together."""
-    groups: dict[tuple[str, str, str], list[Problem]] = {}
-    for problem in sorted(problems, key=lambda problem: problem.severity):
-        groups.setdefault((problem.severity, problem.kind, problem.remedy), []).append(problem)
-    for (severity, kind, remedy), same in groups.items():
-        colour = "red" if severity == "error" else "yellow"
-        places = ", ".join(problem.where for problem in same)
-        count = f" in {len(same)} places" if len(same) > 1 else ""
-        out.print(f"[{colour}]{severity}[/] [bold]{kind}[/]{count}: {escape(same[0].message)}", soft_wrap=True)
-        out.print(f"    where: {escape(places)}", soft_wrap=True)
-        out.print(f"    to do: {escape(remedy)}", soft_wrap=True)
-
-
-def _count_problems(study: Study) -> int:
-    from nextmask.study.cohort import find_problems
-
-    return len(find_problems(study.folder, study.config))
 
 
 # -- parsing -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,153 @@
+"""What the command line prints: facts, tables, problems, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from nextmask.data.scan import Problem
+    from nextmask.study.rounds import Round
+    from nextmask.study.study import Report, Study
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def open_study(folder: Path) -> Iterator[Study]:
+    """Open a study that shows what it is doing."""
+    from nextmask.study.study import Study
+
+    with progress() as report:
+        yield Study(folder, report=report)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Show a bar for each kind of work; lines instead of bars where the output is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=not err.is_terminal) as shown:
+        bars: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = shown.add_task(what, total=total)
+            shown.update(bars[what], completed=done, total=total)
+            if done == total and not err.is_terminal:
+                err.print(f"{what}: {done}/{total}")
+
+        try:
+            yield report
+        except KeyboardInterrupt:
+            shown.stop()
+            err.print("Interrupted. Nothing is lost: the same command goes on from here.")
+            raise
+
+
+def print_facts(study: Study) -> None:
+    """Print what a study is and where it stands."""
+    from nextmask.study.summary import facts
+
+    table = Table(show_header=False, box=None)
+    for name, value in facts(study).items():
+        table.add_row(f"[bold]{escape(name)}[/]", escape(value))
+    out.print(table)
+
+
+def print_rounds(study: Study) -> None:
+    """Print the rounds of a study with their Dice."""
+    from nextmask.study.summary import labeled_after
+
+    columns = ("round", "labeled", "strategy", "next", *map(escape, study.config.classes), "mean")
+    table = Table(*columns, title="Dice on the test cases")
+    for each, labeled in zip(study.rounds, labeled_after(study.rounds), strict=True):
+        table.add_row(str(each.number), str(labeled), each.strategy, each.stage, *dice_cells(study, each))
+    out.print(table)
+
+
+def print_simulations(folder: Path) -> None:
+    """Print how far each simulation of a study came."""
+    from nextmask.study.simulate import simulations
+    from nextmask.study.summary import labeled_after, mean_dice
+
+    played = simulations(folder)
+    if not played:
+        return
+    table = Table("simulation", "rounds", "labeled", "mean Dice", title="Simulations")
+    for each in played:
+        rounds = [round for round in each.rounds if round.scores is not None]
+        labeled = str(labeled_after(rounds)[-1]) if rounds else "–"
+        table.add_row(
+            escape(each.folder.name), str(len(rounds)), labeled, number(mean_dice(rounds[-1]) if rounds else None)
+        )
+    out.print(table)
+
+
+def dice_cells(study: Study, round: Round) -> list[str]:
+    from nextmask.study.summary import mean_dice
+
+    if round.scores is None:
+        return ["–"] * (len(study.config.classes) + 1)
+    values = [round.scores[name]["dice"] for name in study.config.classes]
+    return [number(value) for value in (*values, mean_dice(round))]
+
+
+def print_scores(study: Study, round: Round) -> None:
+    """Print all metrics of one round by class."""
+    assert round.scores is not None
+    known = any(scores["hd95"] is not None for scores in round.scores.values())
+    columns = {"dice": "Dice", **({"hd95": "HD95 mm", "nsd": "NSD", "assd": "ASSD mm"} if known else {})}
+    table = Table("class", *columns.values(), title=f"Round {round.number}: {round.evaluation['cases']} test cases")
+    for name in study.config.classes:
+        table.add_row(escape(name), *(number(round.scores[name][metric]) for metric in columns))
+    out.print(table)
+    if not known:
+        out.print("The spacing of the images is unknown, so no distance in mm is given.")
+
+
+def number(value: float | None) -> str:
+    """Write a number with three digits, and what is not defined as a dash."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def print_problems(problems: Sequence[Problem]) -> None:
+    """Print every problem; those that differ only in where they are stand together."""
+    groups: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in sorted(problems, key=lambda problem: problem.severity):
+        groups.setdefault((problem.severity, problem.kind, problem.remedy), []).append(problem)
+    for (severity, kind, remedy), same in groups.items():
+        colour = "red" if severity == "error" else "yellow"
+        places = ", ".join(problem.where for problem in same)
+        count = f" in {len(same)} places" if len(same) > 1 else ""
+        out.print(f"[{colour}]{severity}[/] [bold]{kind}[/]{count}: {escape(same[0].message)}", soft_wrap=True)
+        out.print(f"    where: {escape(places)}", soft_wrap=True)
+        out.print(f"    to do: {escape(remedy)}", soft_wrap=True)
+
+
+def count_problems(study: Study) -> int:
+    """Count what is wrong with the files of a study."""
+    from nextmask.study.cohort import find_problems
+
+    return len(find_problems(study.folder, study.config))
