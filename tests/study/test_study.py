@@ -211,6 +211,27 @@ def test_a_split_or_case_list_that_changed_is_noticed(home, name):
         Study(home)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [('"chamber", "wall"', '"wall", "chamber"', "classes"), ('unit = "slice"', 'unit = "whole"', "unit")],
+)
+def test_settings_that_the_study_rests_on_cannot_be_changed(home, old, new, named):
+    path = home / "study.toml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(StudyError, match=f"rests on: {named}"):
+        Study(home)
+
+
+def test_other_settings_can(home):
+    path = home / "study.toml"
+    path.write_text(path.read_text().replace("iterations = 4", "iterations = 2"))
+    study = Study(home)
+    study.query(2, "random")
+    study.annotate(masks_of(home))
+    assert study.train().training["config"]["iterations"] == 2
+
+
 def test_a_mask_that_changed_on_disk_is_noticed(annotated):
     file = next(iter(annotated.rounds[-1].masks.values()))
     path = annotated.folder / file.path

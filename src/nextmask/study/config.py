@@ -15,6 +15,8 @@ from nextmask.data.pool import IGNORE
 from nextmask.errors import StudyError
 
 FILE = "study.toml"
+FROZEN = ("classes", "unit", "box", "split_by", "test_fraction", "working_size", "window")
+"""Settings that a study's pool, split and masks rest on; the others may be changed between rounds."""
 
 
 def _codes(value: Any) -> Any:
@@ -95,6 +97,18 @@ def parse_config(values: dict[str, Any], where: str = FILE) -> StudyConfig:
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise StudyError(f"{where} has {len(lines)} wrong settings:\n  " + "\n  ".join(lines)) from error
+
+
+def refuse_changed(config: StudyConfig, made: dict[str, Any]) -> None:
+    """Raise if a setting that the study rests on is no longer what it was made with (``made``: plain types)."""
+    now = config.model_dump(mode="json")
+    changed = [name for name in FROZEN if now[name] != made[name]]
+    if changed:
+        was = "; ".join(f"{name} = {_toml(made[name])}" for name in changed)
+        raise StudyError(
+            f"{FILE} was changed in what the study rests on: {', '.join(changed)}. Expected, as it was made: {was}. "
+            "Put it back, or create a new study."
+        )
 
 
 def write_config(folder: Path, config: StudyConfig) -> None:

@@ -22,7 +22,7 @@ from nextmask.selection.types import Strategy
 from nextmask.study import worklist
 from nextmask.study.annotations import AnnotationReport, Annotator, MaskFolder, fit_to_case, store_mask
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
-from nextmask.study.config import StudyConfig, read_config, write_config
+from nextmask.study.config import StudyConfig, read_config, refuse_changed, write_config
 from nextmask.study.evaluation import Task, evaluate
 from nextmask.study.evidence import Evidence, Report
 from nextmask.study.labels import Labels
@@ -54,6 +54,7 @@ class Study:
                 f"the study in {self.folder} was not finished being made. Expected a list of cases and a split. "
                 "Run the same `nextmask new` again; files that were read already are not read again."
             )
+        refuse_changed(self.config, self.events[0].payload["config"])
         self._refuse_changed_files()
 
     @classmethod
