@@ -187,7 +187,7 @@ def _case_of_row(
     cell = {part: row[column] for part, column in parts.items()}
     images = [cell[part] for part in parts if _is_image(part)]
     where = f"{path.name}, line {number}"
-    name = cell.get("case") or ("" if "case" in parts or not images[0] else _stem(Path(images[0].replace("\\", "/"))))
+    name = cell.get("case") or ("" if "case" in parts or not images[0] else stem_of(Path(images[0].replace("\\", "/"))))
     wrong = _row_problem(where, name, images)
     if wrong:
         return None, [wrong]
@@ -338,11 +338,13 @@ def _files(source: str) -> list[Path]:
 def _sorted_out(files: Sequence[Path], masks: str | None) -> _Found:
     """Tell images from the masks and scribbles that lie beside them, and join the channels of a case."""
     found = _Found(
-        masks=[file for file in files if _MASK_NAME.search(_stem(file))],
-        scribbles=[file for file in files if _SCRIBBLE_NAME.search(_stem(file))],
+        masks=[file for file in files if _MASK_NAME.search(stem_of(file))],
+        scribbles=[file for file in files if _SCRIBBLE_NAME.search(stem_of(file))],
     )
     images = [file for file in files if file not in found.masks and file not in found.scribbles]
-    found.images, found.problems = _joined_channels(images, {_stem(file) for file in _files(masks)} if masks else set())
+    found.images, found.problems = _joined_channels(
+        images, {stem_of(file) for file in _files(masks)} if masks else set()
+    )
     return found
 
 
@@ -358,20 +360,20 @@ def _joined_channels(files: Sequence[Path], mask_names: set[str]) -> tuple[list[
 
     Slices and frames are numbered like that too: numbers of 8 and more, no _0000 at all, or a mask for _0001 say so.
     """
-    matches = {file: _CHANNEL_NAME.match(_stem(file)) for file in files}
+    matches = {file: _CHANNEL_NAME.match(stem_of(file)) for file in files}
     numbered = [(file, match[1], int(match[2])) for file, match in matches.items() if match]
     are_channels = (
         any(number == 0 for _, _, number in numbered)
         and all(number < _MOST_CHANNELS for _, _, number in numbered)
-        and not any(number > 0 and _stem(file) in mask_names for file, _, number in numbered)
+        and not any(number > 0 and stem_of(file) in mask_names for file, _, number in numbered)
     )
     if not are_channels:
-        return [Case(_stem(file), (str(file),)) for file in files], []
+        return [Case(stem_of(file), (str(file),)) for file in files], []
     groups: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
     for file, base, number in numbered:
         groups[file.parent, base][number] = file
     expected = set(range(max(number for _, _, number in numbered) + 1))
-    cases = [Case(_stem(file), (str(file),)) for file, match in matches.items() if not match]
+    cases = [Case(stem_of(file), (str(file),)) for file, match in matches.items() if not match]
     problems = []
     for (_, base), channels in groups.items():
         if set(channels) == expected:
@@ -427,11 +429,11 @@ def _dicom_case(folder: Path, uid: str, files: Sequence[str], count: int) -> Cas
     if count == 1:
         return Case(folder.name, (str(folder),))
     if len(files) == 1:
-        return Case(_stem(Path(files[0])), (files[0],))
+        return Case(stem_of(Path(files[0])), (files[0],))
     return Case(f"{folder.name}_{uid.rpartition('.')[2]}", (f"{folder}::{uid}",))
 
 
-def _stem(path: Path) -> str:
+def stem_of(path: Path) -> str:
     """Return a file's name without the ending of its format; other dots in it stay."""
     suffix = suffix_of(path)
     return path.name[: -len(suffix)] if suffix in SUFFIXES else path.name
@@ -446,7 +448,7 @@ def find_masks(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     found: dict[str, Path] = {}
     for file in _pictures_in(str(folder)):
-        stem = _stem(file)
+        stem = stem_of(file)
         for name in {stem, _MASK_NAME.sub("", stem), _SCRIBBLE_NAME.sub("", stem)}:
             if name in found:
                 raise DataError(
@@ -469,12 +471,12 @@ def _paired(table: Table, what: str, files: Sequence[Path], folder: str) -> Tabl
     pattern = _MASK_NAME if what == "mask" else _SCRIBBLE_NAME
     offered: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        offered[_stem(file)].append(file)
-        if pattern.search(_stem(file)):
-            offered[pattern.sub("", _stem(file))].append(file)
+        offered[stem_of(file)].append(file)
+        if pattern.search(stem_of(file)):
+            offered[pattern.sub("", stem_of(file))].append(file)
     problems, taken, cases = list(table.problems), set(), []
     for case in table.cases:
-        keys = [case.id, *_image_keys(_stem(Path(case.images[0].partition("::")[0])))]
+        keys = [case.id, *_image_keys(stem_of(Path(case.images[0].partition("::")[0])))]
         partners = next((offered[key] for key in keys if key in offered), [])
         taken.update(partners)
         named = (case.mask if what == "mask" else case.scribble) is not None  # the table's own word counts

@@ -14,7 +14,7 @@ import numpy as np
 from nextmask.data.files import atomically, digest
 from nextmask.data.images import Geometry, mask_suffix, read_mask, write_mask
 from nextmask.data.pool import IGNORE, Case, Sample
-from nextmask.data.table import find_masks
+from nextmask.data.table import find_masks, stem_of
 from nextmask.errors import DataError, StudyError
 from nextmask.study.rounds import StoredFile
 
@@ -67,8 +67,8 @@ class MaskFolder:
         return mask
 
     def _file_of(self, case: Case, sample: Sample) -> Path | None:
-        image = Path(case.images[0].partition("::")[0]).name
-        for name in (sample.id, case.id, image.split(".")[0]):
+        image = Path(case.images[0].partition("::")[0])
+        for name in (sample.id, case.id, stem_of(image)):
             if name in self.files:
                 return self.files[name]
         return None
