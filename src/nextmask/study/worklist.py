@@ -17,8 +17,7 @@ COLUMNS = ("sample", "case", "patient", "image", "first_slice", "last_slice", "r
 def write(folder: Path, number: int, pool: Pool, rows: Sequence[int]) -> StoredFile:
     """Write the samples of a query as CSV, in the order they were chosen.
 
-    Slices count from 0, as they do in ITK-SNAP's and 3D Slicer's voxel coordinates minus the viewers' own offset;
-    regions are (z, y, x), or (y, x) for pictures.
+    Slices count from 0; viewers that count from 1 show them one higher. Regions are (z, y, x), or (y, x) for pictures.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
