@@ -59,6 +59,13 @@ def test_other_settings_are_other_files(made, tmp_path):
     assert len(files(tmp_path)) == 6
 
 
+def test_other_intensities_on_the_same_grid_are_other_files(made, tmp_path):
+    scans = [scan_case(case, classes=1) for case in made]
+    for window in ((-1.0, 1.0), (-2.0, 2.0)):
+        Cache(tmp_path / "cache", made, scans, derive(scans, planar=True, limit=16, window=window), planar=True).build()
+    assert len(files(tmp_path)) == 6
+
+
 def test_cases_of_the_same_pixels_share_a_file(made, tmp_path):
     twin = Case("twin", made[0].images)
     opened(tmp_path, [*made, twin]).build()
@@ -72,6 +79,13 @@ def test_a_damaged_file_is_made_anew(made, tmp_path, damage):
     path = tmp_path / "cache" / "images" / f"{cache.keys[0]}.npy"
     path.write_bytes(path.read_bytes()[:-5] if damage is None else damage)
     assert (cache.image(0) == whole).all()
+
+
+def test_a_file_of_another_shape_is_made_anew(made, tmp_path):
+    cache = opened(tmp_path, made)
+    whole = np.array(cache.image(0))
+    np.save(tmp_path / "cache" / "images" / f"{cache.keys[0]}.npy", whole[:, 1:])
+    assert cache.image(0).shape == whole.shape
 
 
 def test_an_image_that_is_no_longer_what_was_scanned_is_refused(made, tmp_path):

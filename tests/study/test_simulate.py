@@ -53,6 +53,12 @@ def test_other_settings_are_another_simulation(home):
     assert other.rounds[0].training["config"]["iterations"] == 5
 
 
+def test_the_seed_decides_what_is_asked_for_and_how_it_is_trained(home):
+    twins = [simulate(home, strategy="random", query_size=5, rounds=1, seed=seed) for seed in (1, 2)]
+    assert [study.config.seed for study in twins] == [1, 2]
+    assert twins[0].rounds[0].samples != twins[1].rounds[0].samples
+
+
 def test_a_study_whose_settings_changed_meanwhile_is_refused(home):
     simulate(home, rounds=1, **PLAY)
     text = (home / "study.toml").read_text()
