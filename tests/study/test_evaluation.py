@@ -1,0 +1,80 @@
+"""Scores of segmenters whose answers are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from nextmask.data.images import read_mask
+from nextmask.study.evaluation import Task, evaluate
+from nextmask.study.rounds import StoredFile
+from nextmask.study.study import Study
+
+
+class Known:
+    """A segmenter that answers with the truth of the case it is shown next, except for the classes it is blind to."""
+
+    def __init__(self, task: Task, blind: tuple[int, ...] = ()):
+        self.shown = iter(range(len(task.test.cases)))
+        self.task, self.blind, self.asked = task, blind, 0
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        row = next(self.shown)
+        truth = self.task.cache.mask(row, "t" * 32, lambda: read_mask(self.task.test.cases[row].mask)[0])
+        truth = np.where(np.isin(truth, self.blind), 0, truth)
+        return np.stack([truth == label for label in range(4)]).astype(np.float32)
+
+
+@pytest.fixture
+def task(home, tmp_path) -> Task:
+    study = Study(home)
+    (tmp_path / "round").mkdir()
+    # 32 voxels a side fit the working grid as they are, so the truth survives the way there and back.
+    assert study.labels.cache.placements[0].working == study.labels.cache.placements[0].full
+    cache, classes = study.cache("test"), study.config.classes
+    return Task(
+        tmp_path / "round", study.cohort.on("test"), cache, classes, {}, StoredFile("s.pt", "a" * 64), lambda file: None
+    )
+
+
+def with_segmenter(task: Task, **kwargs) -> tuple[Task, Known]:
+    known = Known(task, **kwargs)
+    return Task(**{**vars(task), "load": lambda file: known}), known
+
+
+def test_the_truth_scores_one_and_no_distance(task):
+    result = evaluate(with_segmenter(task)[0])
+    assert result["cases"] == 1
+    for name in task.classes:
+        assert result["scores"][name] == {"dice": 1.0, "hd95": 0.0, "nsd": 1.0, "assd": 0.0}
+
+
+def test_a_class_that_is_missed_scores_zero_and_the_others_do_not_suffer(task):
+    scores = evaluate(with_segmenter(task, blind=(2,))[0])["scores"]
+    assert scores["wall"]["dice"] == 0.0
+    assert scores["wall"]["hd95"] > 10
+    assert scores["chamber"]["dice"] == scores["lobe"]["dice"] == 1.0
+
+
+def test_all_scores_are_written_case_by_case(task):
+    evaluate(with_segmenter(task, blind=(3,))[0])
+    with (task.folder / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["class"]) for row in rows] == [(task.test.cases[0].id, name) for name in task.classes]
+    assert [row["dice"] for row in rows] == ["1.0", "1.0", "0.0"]
+    assert not (task.folder / "scores.partial.jsonl").exists()
+
+
+@pytest.mark.parametrize(("by", "asked"), [("a" * 64, 0), ("b" * 64, 1)])
+def test_what_this_very_segmenter_scored_before_a_crash_is_kept(task, by, asked):
+    scores = [{"class": name, "dice": 0.25, "hd95": None, "nsd": None, "assd": None} for name in task.classes]
+    entry = {"segmenter": by, "case": task.test.cases[0].id, "scores": scores}
+    (task.folder / "scores.partial.jsonl").write_text(json.dumps(entry) + "\n")
+    task, known = with_segmenter(task)
+    result = evaluate(task)
+    assert known.asked == asked
+    assert result["scores"]["wall"]["dice"] == (1.0 if asked else 0.25)
