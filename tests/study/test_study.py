@@ -66,6 +66,11 @@ def test_the_second_query_asks_for_nothing_twice_and_may_rest_on_the_segmenter(a
     assert second.details["used"]["uncertainty"]["segmenter"] == first.segmenter.sha256
 
 
+def test_masks_must_be_trained_on_before_the_next_query(annotated):
+    with pytest.raises(StudyError, match="new masks that no segmenter was trained on"):
+        annotated.query(2, "random")
+
+
 def test_the_same_seed_asks_for_the_same_samples(home, tmp_path):
     shutil.copytree(home, tmp_path / "twin")
     assert Study(home).query(5, "typiclust").samples == Study(tmp_path / "twin").query(5, "typiclust").samples
