@@ -48,7 +48,7 @@ def with_segmenter(task: Task, **kwargs) -> tuple[Task, Known]:
 
 def test_the_truth_scores_one_and_no_distance(task):
     result = evaluate(with_segmenter(task)[0])
-    assert result["cases"] == 1
+    assert (result["cases"], set(result["absent"].values())) == (1, {0})
     for name in task.classes:
         assert result["scores"][name] == {"dice": 1.0, "hd95": 0.0, "nsd": 1.0, "assd": 0.0}
 
@@ -78,3 +78,10 @@ def test_what_this_very_segmenter_scored_before_a_crash_is_kept(task, by, asked)
     result = evaluate(task)
     assert known.asked == asked
     assert result["scores"]["wall"]["dice"] == (1.0 if asked else 0.25)
+
+
+def test_a_class_that_is_nowhere_is_counted_and_left_out(task):
+    classes = (*task.classes, "never")
+    result = evaluate(with_segmenter(Task(**{**vars(task), "classes": classes}))[0])
+    assert result["scores"]["never"] == {"dice": None, "hd95": None, "nsd": None, "assd": None}
+    assert result["absent"] == {**dict.fromkeys(task.classes, 0), "never": 1}

@@ -180,3 +180,9 @@ def test_weights_that_do_not_fit_are_listed(tmp_path):
     message = str(caught.value)
     assert message.startswith("3 weights")
     assert all(part in message for part in (f"{names[0]} (7, 7)", f"{names[1]} missing", "extra.weight unknown"))
+
+
+def test_the_same_weights_are_the_same_bytes_under_any_name(tmp_path):
+    for name in ("one.pt", "other.pt"):
+        save_segmenter(segmenter(), tmp_path / name)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "other.pt").read_bytes()

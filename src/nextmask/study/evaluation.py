@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from nextmask.data.preprocess import mask_to_image
 from nextmask.errors import StudyError
 from nextmask.study.cohort import Cohort
 from nextmask.study.rounds import StoredFile
+from nextmask.training.metrics import ClassScore, score_case, summarise
 
 METRICS = ("dice", "hd95", "nsd", "assd")
 
@@ -57,8 +59,7 @@ def evaluate(task: Task, progress: Progress | None = None) -> dict[str, Any]:
     path = task.folder / "scores.csv"
     _write_csv(path, lines)
     partial.unlink(missing_ok=True)
-    means = {name: _mean(lines, name) for name in task.classes}
-    return {"sha256": digest(path), "cases": len(rows), "scores": means}
+    return {"sha256": digest(path), "cases": len(rows), **_means([scored[task.test.cases[row].id] for row in rows])}
 
 
 def _score_missing(
@@ -78,8 +79,6 @@ def _score_missing(
 
 
 def _score(task: Task, segmenter: Any, row: int) -> list[dict]:
-    from nextmask.training.metrics import score_case
-
     case, scan = task.test.cases[row], task.test.scans[row]
     assert case.mask is not None
     probabilities = segmenter.predict(np.asarray(task.cache.image(row), np.float32))
@@ -94,13 +93,18 @@ def _plain(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(float(value), 6)
 
 
-def _mean(lines: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None]:
-    """Average each metric of one class over the cases for which it is defined."""
-    means: dict[str, float | None] = {}
-    for metric in METRICS:
-        values = [line[metric] for line in lines if line["class"] == name and line[metric] is not None]
-        means[metric] = round(float(np.mean(values)), 6) if values else None
-    return means
+def _means(scored: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Average each metric of each class over the cases; say in how many a class was neither there nor predicted."""
+    classes = summarise([[_as_score(line) for line in case] for case in scored])
+    return {
+        "scores": {each.name: {metric: _plain(getattr(each, metric)) for metric in METRICS} for each in classes},
+        "absent": {each.name: each.absent for each in classes},
+    }
+
+
+def _as_score(line: Mapping[str, Any]) -> ClassScore:
+    dice = math.nan if line["dice"] is None else line["dice"]
+    return ClassScore(line["class"], dice, *(line[metric] for metric in METRICS[1:]))
 
 
 def _read_partial(path: Path, segmenter: str) -> dict[str, list[dict]]:

@@ -22,7 +22,8 @@ def choose_device(wanted: str) -> str:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(kind, False):
         raise TrainingError(
-            f"device = {wanted!r} is not there. Expected one of {[k for k, v in there.items() if v]} or auto. Change study.toml."
+            f"the device {wanted!r} is not there. Expected one of {[k for k, v in there.items() if v]}, or auto. "
+            "Set device to one of these, or install a build of PyTorch for the accelerator."
         )
     return wanted
 

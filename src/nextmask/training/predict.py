@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 import zipfile
@@ -18,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nextmask.data.files import atomically
 from nextmask.errors import TrainingError
 from nextmask.training.config import TrainConfig, config_from
+from nextmask.training.device import choose_device
 from nextmask.training.networks import bottleneck, build_network
 
 FORMAT = "nextmask segmenter 1"
@@ -162,7 +163,7 @@ def _wrong_shape(shape: tuple[int, ...], config: TrainConfig, leading: str = "")
 
 def save_segmenter(segmenter: Segmenter, path: Path) -> None:
     """Write weights and configuration, so that a crash leaves the old file or the new one, never half of one."""
-    write_atomically(
+    save_tensors(
         {"format": FORMAT, "config": asdict(segmenter.config), "weights": segmenter.network.state_dict()}, path
     )
 
@@ -182,31 +183,13 @@ def load_segmenter(path: Path, device: str) -> Segmenter:
     network = build_network(config)
     _check_weights(stored["weights"], network.state_dict(), path)
     network.load_state_dict(stored["weights"])
-    return Segmenter(config, place(network, config, check_device(device)).eval())
+    return Segmenter(config, place(network, config, torch.device(choose_device(device))).eval())
 
 
-def check_device(device: str) -> torch.device:
-    """Return the torch device of this name; raise TrainingError if this machine has none."""
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(
-            f"The device {device!r} was asked for, but PyTorch finds no such accelerator here. Expected 'cpu' or a "
-            "device that torch can use. Set device to 'cpu', or install a build of PyTorch for your accelerator."
-        )
-    return torch.device(device)
-
-
-def write_atomically(payload: Mapping[str, Any], path: Path) -> None:
-    """Save under a temporary name, force it to disk, then give it its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(dict(payload), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def save_tensors(payload: Mapping[str, Any], path: Path) -> None:
+    """Write plain values and tensors whole or not at all."""
+    with atomically(path) as temporary, temporary.open("wb") as file:
+        torch.save(dict(payload), file)  # into a stream: given a name, torch writes that name into the file
 
 
 def read_stored(path: Path) -> dict[str, Any] | None:

@@ -23,16 +23,16 @@ from nextmask.data.pool import IGNORE
 from nextmask.errors import TrainingError
 from nextmask.training.augment import augment_batch
 from nextmask.training.config import TrainConfig, best_precision, config_from, derive_config
+from nextmask.training.device import choose_device
 from nextmask.training.losses import dice_cross_entropy
 from nextmask.training.networks import build_network
 from nextmask.training.predict import (
     Segmenter,
     autocast,
-    check_device,
     memory_format,
     place,
     read_stored,
-    write_atomically,
+    save_tensors,
 )
 
 __all__ = ["LoadSample", "TrainConfig", "best_precision", "config_from", "derive_config", "fit"]
@@ -72,7 +72,7 @@ def fit(
     Raises TrainingError without samples, for a sample without annotation, with a class that the configuration does not
     know, or with values that are not finite; and if the loss stops being finite.
     """
-    where = check_device(device)
+    where = torch.device(choose_device(device))
     labeled = _index(samples, config, seed)
     network = place(build_network(config, _torch_seed(seed, _WEIGHTS)), config, where).train()
     optimiser = _optimiser(network, config)
@@ -89,7 +89,7 @@ def fit(
             _refuse_not_finite(loss, i, config)
         if checkpoint is not None and due:
             state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "iteration": i + 1}
-            write_atomically({"key": key, **state}, checkpoint)
+            save_tensors({"key": key, **state}, checkpoint)
             written = time.monotonic()
         if progress:
             progress(i + 1, config.iterations)
