@@ -44,6 +44,16 @@ def test_the_report_shows_the_study_and_its_simulations(home):
     assert "torch" in page
 
 
+def test_runs_of_other_settings_are_other_curves(home):
+    for seed in (0, 1):
+        simulate(home, strategy="random", query_size=2, rounds=1, seed=seed)
+    simulate(home, strategy="random", query_size=2, rounds=1, seed=0, settings={"supervision": "scribble"})
+    page = write_report(Study(home)).read_text()
+    assert "random-n2, 2 runs" in page
+    assert "random-n2-supervision=scribble" in page
+    assert "this study" not in page
+
+
 def test_a_class_without_any_score_is_left_out_of_the_mean(home):
     from nextmask.study.rounds import Round
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -58,14 +59,16 @@ def write_report(study: Study, to: Path | None = None) -> Path:
     """Write the report of a study and of its simulations; return where."""
     path = to or study.folder / "report.html"
     played = simulations(study.folder)
+    # A study that was only ever simulated once is reported as if the simulation were the study itself.
+    own = played[0] if len(played) == 1 and not study.rounds else study
     shown = study if study.rounds or not played else played[-1]
     content = ReportContent(
         title=study.folder.resolve().name,
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        summary=facts(shown),
+        summary=facts(own),
         curves=tuple(curve for each in (study, *played) for curve in _curve(each, each is study)),
         rounds=tuple(
-            _row(round, labeled, "" if each is shown else each.folder.name)
+            _row(round, labeled, "" if each is own else each.folder.name)
             for each in (study, *played)
             for round, labeled in zip(each.rounds, labeled_after(each.rounds), strict=True)
         ),
@@ -110,7 +113,7 @@ def _curve(study: Study, own: bool) -> Iterator[Curve]:
     if points:
         labeled, dice = zip(*points, strict=True)
         name = "this study" if own else study.folder.name
-        yield Curve(name=name, labeled=labeled, dice=dice, group="" if own else name.split("-seed")[0])
+        yield Curve(name=name, labeled=labeled, dice=dice, group="" if own else re.sub(r"-seed\d+", "", name))
 
 
 def _row(round: Round, labeled: int, name: str) -> RoundRow:
