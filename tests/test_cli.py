@@ -75,7 +75,9 @@ def test_a_mistake_ends_with_one_message_and_code_2(run, here):
 
 def test_check_names_bad_files_and_ends_with_code_1(run, here):
     (here / "patients" / "images" / "patient001_ED.nii.gz").write_bytes(b"")
-    run(NEW)
+    made = run(NEW)[1]
+    assert "patient001_ED" in made
+    assert "left out" in made
     code, out, _ = run("check heart")
     assert code == 1
     assert "patient001_ED" in out

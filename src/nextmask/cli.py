@@ -14,11 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from nextmask.console import (
-    count_problems,
     err,
     open_study,
     out,
     print_facts,
+    print_left_out,
     print_problems,
     print_rounds,
     print_scores,
@@ -100,12 +100,7 @@ def new(
     with progress() as report:
         made = Study.create(study, parse_config(values, "the command line"), report=report)
     print_facts(made)
-    count = count_problems(made)
-    out.print(
-        f"{count} problems were found in the files: nextmask check {study}"
-        if count
-        else "No problems were found in the files."
-    )
+    print_left_out(made)
     out.print(f"Next: nextmask query {study} -n 20 --strategy typiclust", soft_wrap=True)
 
 

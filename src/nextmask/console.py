@@ -146,8 +146,16 @@ def print_problems(problems: Sequence[Problem]) -> None:
         out.print(f"    to do: {escape(remedy)}", soft_wrap=True)
 
 
-def count_problems(study: Study) -> int:
-    """Count what is wrong with the files of a study."""
+def print_left_out(study: Study) -> None:
+    """Print every error at once, because what it spoils is not in the study; of warnings only how many there are."""
     from nextmask.study.cohort import find_problems
 
-    return len(find_problems(study.folder, study.config))
+    problems = find_problems(study.folder, study.config)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    print_problems(errors)
+    if errors:
+        out.print(f"What the {len(errors)} errors spoil is left out of this study: mend the files and make it anew.")
+    if len(problems) > len(errors):
+        out.print(f"{len(problems) - len(errors)} warnings: nextmask check {study.folder}", soft_wrap=True)
+    if not problems:
+        out.print("No problems were found in the files.")
