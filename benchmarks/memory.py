@@ -134,9 +134,9 @@ HEAD = """# Memory of a study on CT volumes of 512 x 512 x 120
 Peak resident memory of each verb, one process each, on generated volumes (.nii.gz, int16). Written by
 `python benchmarks/memory.py FOLDER` on {machine}. Seconds are those of a shared, noisy machine and are given for orientation.
 
-A tenth of the volumes is for testing. Trainings run for 20 iterations only: their memory does not depend on how many there are. The working
-grid is what a CPU gets (64 voxels on the longest side of a volume, 128 of a slice). A volume of 120 slices is 120 samples where unit = slice:
-at 1,000 volumes the line is that of 108,000 samples, and embeddings are what grows.
+A tenth of the volumes is for testing. Trainings run for 20 iterations only: their memory does not depend on how many there are.
+The working grid is what a CPU gets (64 voxels on the longest side of a volume, 128 of a slice). A volume of 120 slices is 120
+samples where unit = slice: at 1,000 volumes the line is that of 108,000 samples, and embeddings are what grows.
 
 """
 
