@@ -20,7 +20,7 @@ import numpy as np
 
 from nextmask.errors import StudyError
 from nextmask.study.config import FILE, parse_config
-from nextmask.study.simulate import simulate
+from nextmask.study.simulate import simulate, simulations
 from nextmask.study.study import Study
 from nextmask.study.summary import labeled_after, mean_dice
 
@@ -176,11 +176,9 @@ def rows_of(home: Path, name: str, entry: Entry) -> list[dict[str, Any]]:
     """List the rounds of one entry's simulations."""
     suffix = "".join(f"-{key}={value}" for key, value in entry.changes.items())
     rows = []
-    for strategy in entry.strategies:
-        for folder in sorted((home / "simulations").glob(f"{strategy}-n{entry.query_size}-seed*")):
-            if folder.name.split("-seed")[1].partition("-")[2] != suffix.lstrip("-"):
-                continue
-            study = Study(folder)
+    for study in simulations(home):
+        strategy, _, rest = study.folder.name.partition(f"-n{entry.query_size}-seed")
+        if strategy in entry.strategies and rest.partition("-")[2] == suffix.lstrip("-"):
             for round, labeled in zip(study.rounds, labeled_after(study.rounds), strict=True):
                 if round.scores is not None:
                     rows.append(row_of(name, study, round, labeled))

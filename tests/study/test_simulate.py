@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from nextmask.errors import StudyError
 from nextmask.study.annotations import Oracle
 from nextmask.study.cohort import Cohort
+from nextmask.study.ledger import Ledger
 from nextmask.study.simulate import _with_references, simulate, simulations
 from nextmask.study.study import Study
 
@@ -65,6 +67,17 @@ def test_a_study_whose_settings_changed_meanwhile_is_refused(home):
     (home / "study.toml").write_text(text.replace("iterations = 4", "iterations = 7"))
     with pytest.raises(StudyError, match="other settings"):
         simulate(home, rounds=1, **PLAY)
+
+
+def test_a_simulation_that_was_killed_while_being_made_is_not_listed_and_is_made_anew(home):
+    half = home / "simulations" / "random-n3-seed4"
+    half.mkdir(parents=True)
+    shutil.copy(home / "study.toml", half)
+    shutil.copy(home / "splits.csv", half)
+    assert simulations(home) == []
+    Ledger(half / "ledger.sqlite").close()
+    assert simulations(home) == []
+    assert simulate(home, rounds=1, **PLAY).rounds[0].stage == "done"
 
 
 def test_cases_without_truth_are_left_out_of_the_pool_only(home):

@@ -12,6 +12,7 @@ from nextmask.errors import StudyError
 from nextmask.study.annotations import Oracle
 from nextmask.study.cohort import SPLITS, Cohort, write_cases
 from nextmask.study.config import FILE, StudyConfig, read_config
+from nextmask.study.ledger import Ledger
 from nextmask.study.study import Report, Study
 
 FOLDER = "simulations"
@@ -56,7 +57,7 @@ def simulate(
 def simulations(folder: Path | str) -> list[Study]:
     """Open all simulations of a study that have begun, by name."""
     found = sorted(path.parent for path in (Path(folder) / FOLDER).glob(f"*/{FILE}"))
-    return [Study(path) for path in found if (path / SPLITS).exists()]
+    return [Study(path) for path in found if _has_begun(path)]
 
 
 def _name(strategy: str, query_size: int, seed: int, settings: Mapping[str, Any], options: Mapping[str, Any]) -> str:
@@ -66,24 +67,20 @@ def _name(strategy: str, query_size: int, seed: int, settings: Mapping[str, Any]
 
 def _open(parent: Study, folder: Path, changes: Mapping[str, Any], report: Report | None) -> Study:
     config = _config(parent, folder, changes)
-    if (folder / "ledger.sqlite").exists() and (folder / FILE).exists():
-        if read_config(folder) != config:
-            raise StudyError(
-                f"{folder} holds a simulation with other settings than the study has now. Expected the same. "
-                "Delete that folder to play it anew, or put the settings of study.toml back."
-            )
-        try:
-            return Study(folder, report=report)
-        except StudyError:
-            if (folder / SPLITS).exists() and _has_begun(folder):
-                raise
-    return _create(parent, folder, config, report)
+    if not _has_begun(folder):
+        return _create(parent, folder, config, report)
+    if read_config(folder) != config:
+        raise StudyError(
+            f"{folder} holds a simulation with other settings than the study has now. Expected the same. "
+            "Delete that folder to play it anew, or put the settings of study.toml back."
+        )
+    return Study(folder, report=report)
 
 
 def _has_begun(folder: Path) -> bool:
-    from nextmask.study.ledger import Ledger
-
-    return bool(Ledger(folder / "ledger.sqlite").read())
+    """Say whether a study was made to its end; one that was killed while being made is made anew."""
+    path = folder / "ledger.sqlite"
+    return path.exists() and (folder / FILE).exists() and bool(Ledger(path).read())
 
 
 def _create(parent: Study, folder: Path, config: StudyConfig, report: Report | None) -> Study:
