@@ -169,7 +169,7 @@ def test_a_black_and_white_mask_gets_the_codes_to_map_it(tmp_path, code):
     mask = ((MASK > 0) * code).astype(np.uint8)
     (problem,) = scan_masked(tmp_path, mask, classes=1).problems
     assert (problem.severity, problem.spoils) == ("error", "mask")
-    assert f"{{{code}: 1}}" in problem.remedy
+    assert f"--mask-code {code}=1" in problem.remedy
     good = scan_masked(tmp_path, mask, classes=1, codes={code: 1})
     assert good.problems == ()
     assert good.mask_values == {0: int((MASK == 0).sum()), 1: int((MASK > 0).sum())}
@@ -213,7 +213,7 @@ def scan_scribbled(folder: Path, scribble: np.ndarray, codes: Mapping[int, int] 
 def test_an_unmapped_ignore_code_gets_the_codes_to_map_it(tmp_path):
     scribble = np.where(np.random.default_rng(2).random(MASK.shape) < 0.1, MASK, 4).astype(np.uint8)
     problem = problems_of(scan_scribbled(tmp_path, scribble))["scribble-values"]
-    assert "{4: 255}" in problem.remedy
+    assert "--scribble-code 4=ignore" in problem.remedy
     assert problem.spoils == "scribble"
     good = scan_scribbled(tmp_path, scribble, {4: 255})
     assert good.problems == ()

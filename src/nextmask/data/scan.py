@@ -388,21 +388,22 @@ def _label_remedy(
     if len(unknown) == 1:
         (value,) = unknown
         if what == "scribble" and value == max(counts, key=lambda label: counts[label]):
-            return f"If {value} means not annotated, map it with the scribble codes {{{value}: 255}}."
+            return f"If {value} means not annotated, say so: --scribble-code {value}=ignore, or scribble_codes in study.toml."
         if classes == 1 and set(counts) <= {0, value}:
-            return f"If {value} means the class, map it with the {what} codes {{{value}: 1}}."
+            return f"If {value} means the class, say so: --{what}-code {value}=1, or {what}_codes in study.toml."
     return f"Correct the list of classes, or say which class each value stands for with the {what} codes."
 
 
 def _white_problem(where: str, counts: Mapping[int, int], classes: int) -> Problem:
     """Report a mask painted black and white: its 255 would be taken for voxels that nobody annotated."""
-    remedy = "map it with the mask codes {255: 1}" if classes == 1 else "map it with the mask codes"
+    meaning = "1" if classes == 1 else "CLASS"
     return Problem(
         "error",
         "mask-white",
         where,
         f"The mask holds 0 ({counts[0]} voxels) and 255 ({counts[IGNORE]} voxels), and 255 stands for not annotated.",
-        f"If 255 is a class, {remedy}. If it does mean not annotated, say so with {{255: 255}}.",
+        f"If 255 is a class, say so: --mask-code 255={meaning}. If it does mean not annotated: --mask-code 255=ignore. "
+        "(mask_codes in study.toml.)",
         "mask",
     )
 
