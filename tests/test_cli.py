@@ -12,6 +12,7 @@ import pytest
 from nextmask import cli
 from nextmask.data.synthetic import write_patients
 from nextmask.data.synthetic_pictures import write_pictures
+from nextmask.study.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +126,11 @@ def test_flags_that_make_no_sense_are_refused(run, here, flag):
     assert run(f"{NEW} {flag}")[0] == 2
 
 
-def test_options_reach_the_strategy(run, here):
+def test_options_reach_the_strategy_and_the_ledger(run, here):
     run(NEW)
     assert run("query heart -n 2 --strategy k_center --option first=random")[0] == 0
-    assert run("query heart -n 2 --strategy k_center --option first=random")[0] == 0
+    assert Study(here / "heart").rounds[0].details["options"] == {"first": "random"}
+    assert run("query heart -n 2 --strategy k_center --option first=central")[0] == 2
 
 
 def test_an_interruption_says_how_to_go_on_and_the_same_command_does(run, here, monkeypatch):

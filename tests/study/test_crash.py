@@ -117,11 +117,14 @@ def run(context: Any, target: Any, *args: Any, kill_after: float | None = None) 
 
 
 def crash_until_done(context: Any, home: Path, rng: random.Random, within: float | None = None) -> Counter:
-    """Kill again and again: at a random time ``within`` so many seconds, or at one of the next few writes."""
+    """Kill again and again: at a random time ``within`` so many seconds, or at one of the next few writes.
+
+    Times start short and grow, so that the first processes surely die and a later one surely ends.
+    """
     died_in: Counter[str] = Counter()
-    for _ in range(200):
+    for attempt in range(1, 201):
         if within is not None:
-            code = run(context, play_one, home, kill_after=rng.uniform(0.0, within))
+            code = run(context, play_one, home, kill_after=rng.uniform(0.0, within * min(1.0, 0.1 * attempt)))
         else:
             code = run(context, play_and_die, home, rng.randint(1, 9))
         if code == 0:
@@ -154,7 +157,8 @@ def test_killed_at_its_writes(context, home, undisturbed, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_at_any_time(context, home, undisturbed, seed):
-    crash_until_done(context, home, random.Random(seed), within=undisturbed[1])
+    died_in = crash_until_done(context, home, random.Random(seed), within=undisturbed[1])
+    assert sum(died_in.values()) >= 2
     assert outcome(home) == undisturbed[0]
 
 
