@@ -20,9 +20,9 @@ def uncertain_and_apart(
 ) -> np.ndarray:
     """Shortlist the ``keep * n`` least certain samples, and of these take the ``n`` that best cover the shortlist."""
     most = min(keep * n, int(np.count_nonzero(~labeled)))
-    shortlist = np.sort(most_uncertain(uncertainty, labeled, most, rng=rng))
+    shortlist = np.sort(most_uncertain(uncertainty, labeled, most, rng=rng).rows)
     rows = np.concatenate([np.flatnonzero(labeled), shortlist])
-    return rows[k_center(embeddings[rows], labeled[rows], n, rng=rng)]
+    return rows[k_center(embeddings[rows], labeled[rows], n, rng=rng).rows]
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     labeled = np.arange(100) < 10
     print("by hand:  ", uncertain_and_apart(embeddings, uncertainty, labeled, 5, rng=rng))
     evidence = {"embeddings": lambda: embeddings, "uncertainty": lambda: uncertainty}
-    print("by select:", select(uncertain_and_apart, evidence, labeled, 5, rng=rng))
+    print("by select:", select(uncertain_and_apart, evidence, labeled, 5, rng=rng).rows)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,22 @@ def _pool(embeddings: np.ndarray, patients: int = 7) -> Pool:
         "patient": np.arange(samples) * patients // samples,
         "volume": np.arange(samples) * 2 * patients // samples,
         "position": rng.random(samples),
+        "mutual_information": rng.random(samples) / 2,
+        "contour_variance": rng.random(samples) / 4,
+        "class_uncertainty": rng.random((samples, 3)).round(1) * [1, 1, 0],
+        "foreground_share": np.maximum(rng.random(samples) - 0.3, 0),
+        "residual": (rng.dirichlet(np.ones(4), samples) - np.eye(4)[rng.integers(4, size=samples)]) / 3,
+        "difficulty": rng.random(samples),
+        "bounds": _slices_of(np.arange(samples) * 2 * patients // samples),
+        "cost": 1 + rng.integers(3, size=samples) / 2,
     }
+
+
+def _slices_of(volume: np.ndarray) -> np.ndarray:
+    """First and last-plus-one voxel of slices counted anew in each volume, as (z, y, x, z, y, x)."""
+    z = np.arange(len(volume)) - np.searchsorted(volume, volume)
+    edge = np.zeros_like(z)
+    return np.stack([z, edge, edge, z + 1, edge + 32, edge + 32], axis=1)
 
 
 def _clustered(samples: int = 120, offset: float = 0.0) -> np.ndarray:
@@ -43,6 +58,10 @@ POOLS: dict[str, Callable[[], Pool]] = {
     "constant": lambda: {
         **_pool(np.ones((40, 4), np.float32)),
         "uncertainty": np.zeros(40),
+        "mutual_information": np.zeros(40),
+        "difficulty": np.zeros(40),
+        "class_uncertainty": np.zeros((40, 3)),
+        "residual": np.zeros((40, 4)),
         "position": np.full(40, 0.5),
     },
     "zero": lambda: _pool(np.zeros((40, 4))),
@@ -70,7 +89,7 @@ def _ask(strategy: str, pool: Pool, labeled: np.ndarray, n: int, seed: int = 0) 
         array.flags.writeable = False
     evidence = {name: lambda array=array: array for name, array in pool.items()}
     # select() itself refuses an answer that is not n distinct unlabeled rows; asserted again below all the same.
-    return select(STRATEGIES[strategy], evidence, labeled, n, rng=np.random.default_rng(seed))
+    return select(STRATEGIES[strategy], evidence, labeled, n, rng=np.random.default_rng(seed)).rows
 
 
 @pytest.mark.parametrize("stage", ["cold", "few", "almost_all"])
@@ -85,6 +104,20 @@ def test_answers_with_distinct_unlabeled_rows(strategy: str, pool_name: str, sta
         assert rows.shape == (n,)
         assert len(set(rows.tolist())) == n
         assert set(rows.tolist()) <= set(np.flatnonzero(~labeled).tolist())
+
+
+@pytest.mark.parametrize("stage", ["cold", "few"])
+@pytest.mark.parametrize("pool_name", ["clustered", "constant", "one_sample"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_sample_carries_its_reason(strategy: str, pool_name: str, stage: str) -> None:
+    pool = POOLS[pool_name]()
+    labeled = _labeled(len(pool["patient"]), stage)
+    n = min(6, int(np.count_nonzero(~labeled)))
+    evidence = {name: lambda array=array: array for name, array in pool.items()}
+    query = select(STRATEGIES[strategy], evidence, labeled, n, rng=_rng())
+    assert len(query.reasons) == n
+    assert all(reason and "{" not in reason and "nan" not in reason for reason in query.reasons)
+    assert all(values.shape == (n,) for values in query.numbers.values())
 
 
 @pytest.mark.parametrize("pool_name", ["clustered", "constant", "duplicated", "offset"])
@@ -104,7 +137,7 @@ def test_leaves_the_callers_arrays_alone(strategy: str) -> None:
     pool = POOLS["clustered"]()
     before = {name: array.copy() for name, array in pool.items()}
     labeled = _labeled(len(pool["patient"]), "few")
-    STRATEGIES[strategy](**{name: pool[name] for name in needs(STRATEGIES[strategy])}, labeled=labeled, n=5, rng=_rng())
+    STRATEGIES[strategy](**{name: pool[name] for name in needs(STRATEGIES[strategy])}, labeled=labeled, n=5, rng=_rng()).rows
     for name, array in pool.items():
         np.testing.assert_array_equal(array, before[name])
     np.testing.assert_array_equal(labeled, _labeled(len(labeled), "few"))
@@ -115,8 +148,8 @@ def test_an_offset_of_all_features_changes_nothing(strategy: str) -> None:
     # Quarters are exact in float32 beside 10,000, so that nothing but the strategy itself can lose digits.
     embeddings = np.round(_clustered() * 4) / 4
     labeled = _labeled(len(embeddings), "few")
-    near = STRATEGIES[strategy](embeddings, labeled, 12, rng=_rng())
-    far = STRATEGIES[strategy](embeddings + np.float32(1e4), labeled, 12, rng=_rng())
+    near = STRATEGIES[strategy](embeddings, labeled, 12, rng=_rng()).rows
+    far = STRATEGIES[strategy](embeddings + np.float32(1e4), labeled, 12, rng=_rng()).rows
     np.testing.assert_array_equal(near, far)
 
 

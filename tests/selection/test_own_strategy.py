@@ -37,6 +37,6 @@ def test_takes_uncertain_samples_that_lie_apart() -> None:
     embeddings = np.repeat([[0.0], [5.0], [99.0]], 10, axis=0) + np.linspace(0, 1, 30)[:, None]
     uncertainty = np.repeat([0.9, 0.8, 0.1], 10)
     evidence = {"embeddings": lambda: embeddings, "uncertainty": lambda: uncertainty}
-    rows = select(strategy, evidence, np.zeros(30, dtype=bool), 4, rng=np.random.default_rng(0))
+    rows = select(strategy, evidence, np.zeros(30, dtype=bool), 4, rng=np.random.default_rng(0)).rows
     assert rows.max() < 20
     assert {int(row) // 10 for row in rows[:2]} == {0, 1}

@@ -35,10 +35,10 @@ def _naive(embeddings: np.ndarray, cluster: np.ndarray, labeled: np.ndarray, n: 
 def test_equals_the_naive_version() -> None:
     embeddings, cluster = _blobs((60, 45, 30, 15, 10, 8))
     cold = np.zeros(len(embeddings), dtype=bool)
-    assert typiclust(embeddings, cold, 6, rng=_rng()).tolist() == _naive(embeddings, cluster, cold, 6)
+    assert typiclust(embeddings, cold, 6, rng=_rng()).rows.tolist() == _naive(embeddings, cluster, cold, 6)
     labeled = np.isin(np.arange(len(embeddings)), [0, 1, 60])
-    assert typiclust(embeddings, labeled, 3, rng=_rng()).tolist() == _naive(embeddings, cluster, labeled, 3)
-    capped = typiclust(embeddings, labeled, 20, rng=_rng(), max_clusters=6)
+    assert typiclust(embeddings, labeled, 3, rng=_rng()).rows.tolist() == _naive(embeddings, cluster, labeled, 3)
+    capped = typiclust(embeddings, labeled, 20, rng=_rng(), max_clusters=6).rows
     assert capped.tolist() == _naive(embeddings, cluster, labeled, 20)
 
 
@@ -48,7 +48,7 @@ def test_takes_the_dense_middle_of_each_cluster_and_no_outlier() -> None:
     pool = np.concatenate([embeddings, outliers])
     # Six clusters for three blobs and three outliers: half of the labeled ones are in the first blob.
     labeled = np.isin(np.arange(len(pool)), [0, 1, 2])
-    rows = typiclust(pool, labeled, 3, rng=_rng())
+    rows = typiclust(pool, labeled, 3, rng=_rng()).rows
     assert rows.max() < 120
     for row in rows:
         members = embeddings[cluster == cluster[row]]
@@ -59,44 +59,44 @@ def test_takes_the_dense_middle_of_each_cluster_and_no_outlier() -> None:
 def test_clusters_without_labels_come_first_and_then_the_largest() -> None:
     embeddings, cluster = _blobs((40, 30, 20, 10))
     labeled = np.isin(np.arange(100), [0])
-    rows = typiclust(embeddings, labeled, 4, rng=_rng(), max_clusters=4)
+    rows = typiclust(embeddings, labeled, 4, rng=_rng(), max_clusters=4).rows
     assert cluster[rows].tolist() == [1, 2, 3, 0]
 
 
 def test_small_clusters_wait_until_the_others_are_used_up() -> None:
     embeddings, cluster = _blobs((20, 20, 3))
-    rows = typiclust(embeddings, np.zeros(43, dtype=bool), 43, rng=_rng(), max_clusters=3)
+    rows = typiclust(embeddings, np.zeros(43, dtype=bool), 43, rng=_rng(), max_clusters=3).rows
     assert set(cluster[rows[:40]].tolist()) == {0, 1}
     assert cluster[rows[40:]].tolist() == [2, 2, 2]
 
 
 def test_a_pool_of_small_clusters_only_is_still_clustered() -> None:
     embeddings, cluster = _blobs((3,) * 10)
-    rows = typiclust(embeddings, np.zeros(30, dtype=bool), 10, rng=_rng())
+    rows = typiclust(embeddings, np.zeros(30, dtype=bool), 10, rng=_rng()).rows
     assert sorted(cluster[rows].tolist()) == list(range(10))
 
 
 def test_what_counts_as_small_follows_the_size_of_the_pool() -> None:
     # Passing over all clusters of five or fewer would fill this query from the two clusters of eight.
     embeddings, cluster = _blobs((8, 8, 4, 4, 4, 4, 4, 4))
-    rows = typiclust(embeddings, np.zeros(40, dtype=bool), 8, rng=_rng())
+    rows = typiclust(embeddings, np.zeros(40, dtype=bool), 8, rng=_rng()).rows
     assert sorted(cluster[rows].tolist()) == list(range(8))
 
 
 def test_labeled_samples_stay_neighbours() -> None:
     embeddings = np.array([0, 0.1, 0.2, 0.3, 0.15, 5, 5.3, 5.6, 5.9])[:, None]
     labeled = np.arange(9) < 4
-    assert typiclust(embeddings, labeled, 1, rng=_rng(), max_clusters=1).tolist() == [4]
+    assert typiclust(embeddings, labeled, 1, rng=_rng(), max_clusters=1).rows.tolist() == [4]
 
 
 def test_a_cluster_of_one_can_be_chosen() -> None:
     embeddings = np.array([[0.0], [10.0], [20.0]])
-    assert sorted(typiclust(embeddings, np.zeros(3, dtype=bool), 3, rng=_rng()).tolist()) == [0, 1, 2]
+    assert sorted(typiclust(embeddings, np.zeros(3, dtype=bool), 3, rng=_rng()).rows.tolist()) == [0, 1, 2]
 
 
 def test_of_equals_the_lowest_row() -> None:
     embeddings = np.repeat(np.eye(2) * 10, 20, axis=0)
-    rows = typiclust(embeddings, np.zeros(40, dtype=bool), 4, rng=_rng(), max_clusters=2)
+    rows = typiclust(embeddings, np.zeros(40, dtype=bool), 4, rng=_rng(), max_clusters=2).rows
     assert rows.tolist() == [0, 20, 1, 21]
 
 
@@ -104,8 +104,8 @@ def test_large_pools_are_clustered_by_mini_batches() -> None:
     rng = _rng()
     cluster = rng.integers(12, size=21_000)
     embeddings = (np.eye(12)[cluster] * 50 + rng.normal(size=(21_000, 12))).astype(np.float32)
-    rows = typiclust(embeddings, np.zeros(21_000, dtype=bool), 12, rng=_rng())
+    rows = typiclust(embeddings, np.zeros(21_000, dtype=bool), 12, rng=_rng()).rows
     assert len(set(cluster[rows].tolist())) >= 11
-    np.testing.assert_array_equal(rows, typiclust(embeddings, np.zeros(21_000, dtype=bool), 12, rng=_rng()))
-    constant = typiclust(np.ones((21_000, 2)), np.zeros(21_000, dtype=bool), 3, rng=_rng())
+    np.testing.assert_array_equal(rows, typiclust(embeddings, np.zeros(21_000, dtype=bool), 12, rng=_rng()).rows)
+    constant = typiclust(np.ones((21_000, 2)), np.zeros(21_000, dtype=bool), 3, rng=_rng()).rows
     assert constant.tolist() == [0, 1, 2]

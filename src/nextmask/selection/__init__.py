@@ -6,7 +6,7 @@ from nextmask.selection.random_sampling import random_sampling
 from nextmask.selection.select import needs, select
 from nextmask.selection.stratified_random import stratified_random
 from nextmask.selection.strided import strided
-from nextmask.selection.types import EVIDENCE, Strategy
+from nextmask.selection.types import EVIDENCE, Query, Strategy, because
 from nextmask.selection.typiclust import typiclust
 
 STRATEGIES: dict[str, Strategy] = {
@@ -22,7 +22,9 @@ STRATEGIES: dict[str, Strategy] = {
 __all__ = [
     "EVIDENCE",
     "STRATEGIES",
+    "Query",
     "Strategy",
+    "because",
     "k_center",
     "most_uncertain",
     "needs",

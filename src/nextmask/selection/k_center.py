@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from nextmask.errors import SelectionError
-from nextmask.selection.types import Embeddings, Labeled, Query
+from nextmask.selection.types import Embeddings, Labeled, Query, because
 
 FIRST = ("central", "random")
 """How the first sample of a pool without labels may be chosen."""
@@ -34,7 +34,7 @@ def k_center(
         np.minimum(nearest, _squared_distances(embeddings, embeddings[rows[pick]]), out=nearest)
         # Below every distance: on a pool of repeated samples all distances reach 0, and this row must not come again.
         nearest[rows[pick]] = -1.0
-    return rows
+    return because(rows, "far from all labeled samples")
 
 
 def _distance_to_labeled(embeddings: Embeddings, labeled: Labeled) -> Distances:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nextmask.selection.types import Labeled, Query, Uncertainty
+from nextmask.selection.types import Labeled, Query, Uncertainty, because
 
 
 def most_uncertain(uncertainty: Uncertainty, labeled: Labeled, n: int, *, rng: np.random.Generator) -> Query:
@@ -12,4 +12,8 @@ def most_uncertain(uncertainty: Uncertainty, labeled: Labeled, n: int, *, rng: n
     sequential algorithm for training text classifiers", SIGIR 1994, https://arxiv.org/abs/cmp-lg/9407020.
     """
     unlabeled = np.flatnonzero(~labeled)
-    return unlabeled[np.argsort(-uncertainty[unlabeled], kind="stable")[:n]]
+    rows = unlabeled[np.argsort(-uncertainty[unlabeled], kind="stable")[:n]]
+    sentence = "rank {rank} of {unlabeled} by uncertainty ({uncertainty:.3g})"
+    return because(
+        rows, sentence, rank=np.arange(1, n + 1), unlabeled=len(unlabeled), uncertainty=uncertainty[rows]
+    )

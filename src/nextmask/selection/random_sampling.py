@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from nextmask.selection.types import Labeled, Query
+from nextmask.selection.types import Labeled, Query, because
 
 
 def random_sampling(labeled: Labeled, n: int, *, rng: np.random.Generator) -> Query:
     """Draw unlabeled samples uniformly, without replacement."""
-    return rng.choice(np.flatnonzero(~labeled), n, replace=False)
+    rows = rng.choice(np.flatnonzero(~labeled), n, replace=False)
+    return because(rows, "drawn at random from {unlabeled} unlabeled samples", unlabeled=np.count_nonzero(~labeled))

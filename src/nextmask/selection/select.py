@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from nextmask.errors import SelectionError
-from nextmask.selection.types import EVIDENCE, Strategy
+from nextmask.selection.types import EVIDENCE, Query, Strategy
 
 ALWAYS = ("labeled", "n", "rng")
 """What every strategy is handed besides its evidence."""
@@ -46,19 +46,20 @@ def select(
     n: int,
     *,
     rng: np.random.Generator,
-) -> np.ndarray:
+) -> Query:
     """Ask a strategy which ``n`` unlabeled samples to annotate next.
 
     ``evidence`` maps a name of EVIDENCE to a function that computes it; only what the strategy names is computed, once.
-    ``labeled`` is (samples,) bool. The strategy sees read-only arrays. Returns n distinct unlabeled rows, (n,) int64.
+    ``labeled`` is (samples,) bool. The strategy sees read-only arrays. Returns n distinct unlabeled rows with their
+    reasons; a strategy that answers with rows alone gives no reasons.
 
     Raises SelectionError where n, the evidence or the strategy's answer cannot be right.
     """
     labeled = np.asarray(labeled)
     _check_request(labeled, n)
     given = {name: _computed(strategy, name, evidence, len(labeled)) for name in needs(strategy)}
-    rows = strategy(**given, labeled=_read_only(labeled), n=n, rng=rng)
-    return _checked(strategy, rows, labeled, n)
+    answer = strategy(**given, labeled=_read_only(labeled), n=n, rng=rng)
+    return _checked(strategy, answer, labeled, n)
 
 
 def _name(strategy: Strategy) -> str:
@@ -148,15 +149,15 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def _checked(strategy: Strategy, answer: object, labeled: np.ndarray, n: int) -> np.ndarray:
-    rows = np.asarray(answer)
+def _checked(strategy: Strategy, answer: object, labeled: np.ndarray, n: int) -> Query:
+    rows = np.asarray(answer.rows if isinstance(answer, Query) else answer)
     wrong = _fault(rows, labeled, n)
     if wrong:
         raise SelectionError(
             f"Strategy {_name(strategy)!r} answered with {wrong}. "
             f"Expected {n} different rows of unlabeled samples, (n,) integer. Mend the strategy."
         )
-    return rows.astype(np.int64)
+    return answer if isinstance(answer, Query) else Query(rows.astype(np.int64))
 
 
 def _fault(rows: np.ndarray, labeled: np.ndarray, n: int) -> str:

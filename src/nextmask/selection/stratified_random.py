@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nextmask.selection.types import Labeled, Patient, Position, Query
+from nextmask.selection.types import Labeled, Patient, Position, Query, because
 
 
 def stratified_random(
@@ -19,16 +19,19 @@ def stratified_random(
     taken = _count(who, where, labeled, strata)
     free = _count(who, where, ~labeled, strata)
     waiting = _shuffled_by_cell(who * strata + where, labeled, rng)
-    rows = np.empty(n, dtype=np.int64)
+    rows, before = np.empty((2, n), dtype=np.int64)
+    stratum = np.empty(n, dtype=np.int64)
     for pick in range(n):
         person = _fewest(taken.sum(axis=1), free.sum(axis=1) > 0, rng)
         # "Fewest in this patient, of equals fewest in all" as one number: the second term stays below one of the first.
         crowding = taken[person] * (taken.sum() + 1) + taken.sum(axis=0)
         part = _fewest(crowding, free[person] > 0, rng)
         rows[pick] = waiting[person * strata + part].pop()
+        before[pick], stratum[pick] = taken[person].sum(), part
         taken[person, part] += 1
         free[person, part] -= 1
-    return rows
+    sentence = "drawn from a patient with {of_patient} samples so far, in part {part} of {strata} of the body"
+    return because(rows, sentence, of_patient=before, part=stratum + 1, strata=strata)
 
 
 def _count(who: np.ndarray, where: np.ndarray, counted: np.ndarray, strata: int) -> np.ndarray:

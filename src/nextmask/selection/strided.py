@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nextmask.selection.types import Labeled, Query
+from nextmask.selection.types import Labeled, Query, because
 
 
 def strided(labeled: Labeled, n: int, *, rng: np.random.Generator) -> Query:
@@ -13,4 +13,5 @@ def strided(labeled: Labeled, n: int, *, rng: np.random.Generator) -> Query:
     unlabeled = np.flatnonzero(~labeled)
     # Whole numbers: in floating point a phase just below one could round onto the next sample.
     phase = rng.integers(len(unlabeled))
-    return unlabeled[(np.arange(n) * len(unlabeled) + phase) // n]
+    rows = unlabeled[(np.arange(n) * len(unlabeled) + phase) // n]
+    return because(rows, "every {stride:.3g}th of the unlabeled samples in the order of the pool", stride=len(unlabeled) / n)

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from nextmask.selection.types import Embeddings, Labeled, Query
+from nextmask.selection.types import Embeddings, Labeled, Query, because
 
 SMALL_POOL = 20_000
 """Samples up to which full k-means is affordable; beyond it k-means learns from mini-batches."""
@@ -57,7 +57,7 @@ def typiclust(
         _in_turn(_by_typicality(points, cluster == label, labeled, neighbors) for label in visited)
         for visited in (order[~passed_over[order]], order[passed_over[order]])
     )
-    return np.fromiter(islice(rows, n), dtype=np.int64, count=n)
+    return because(np.fromiter(islice(rows, n), dtype=np.int64, count=n), "typical of its cluster")
 
 
 def _clusters(points: Points, k: int, rng: np.random.Generator) -> Clusters:

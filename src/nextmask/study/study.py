@@ -183,7 +183,7 @@ class Study:
             number = len(rounds) + 1
             evidence = self._evidence(rounds[-1].segmenter if rounds else None)
             rng = np.random.default_rng([self.config.seed, number])
-            rows = select(chosen, evidence.mapping(), self.labeled, n, rng=rng)
+            rows = select(chosen, evidence.mapping(), self.labeled, n, rng=rng).rows
             samples = [self.pool.samples[row].id for row in rows]
             listed = worklist.write(self.folder, number, self.pool, [int(row) for row in rows])
             payload = {"round": number, **asked, "samples": samples, "used": evidence.used, "worklist": vars(listed)}

@@ -1,0 +1,15 @@
+"""Compiled loops, where numba is installed; every caller has a plain NumPy way that picks the same rows."""
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+
+@cache
+def compiled(module: str) -> ModuleType | None:
+    """Load a module of compiled loops of this package when it is first needed; None where numba is not installed.
+
+    Importing numba takes half a second and compiling some more, so that callers ask only where the work is worth it.
+    """
+    return import_module(f"nextmask.selection.geometry.{module}") if find_spec("numba") else None
