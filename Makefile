@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench bench-selection clean
 
 # One thread: on tensors this small a second one gains little, and where other work keeps the cores busy it costs minutes.
 demo: .venv/installed
@@ -22,6 +22,12 @@ lint: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/mixed_precision.py
 	$(BIN)/python benchmarks/memory.py runs/memory
+
+# Peers to time, no dependencies: those that do not install here are passed over. Hours; interrupted, it goes on where it was.
+bench-selection: .venv/installed-dev
+	-$(BIN)/python -m pip install --quiet faiss-cpu tqdm --constraint constraints.txt
+	-$(BIN)/python -m pip install --quiet --no-deps submodlib-py apricot-select
+	$(BIN)/python benchmarks/selection.py
 
 clean:
 	rm -rf .venv demo build

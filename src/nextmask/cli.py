@@ -20,6 +20,7 @@ from nextmask.console import (
     print_facts,
     print_left_out,
     print_problems,
+    print_query,
     print_rounds,
     print_scores,
     print_simulations,
@@ -60,6 +61,9 @@ def new(
     ] = None,
     unit: Annotated[str, typer.Option(help="what one sample is: whole, slice or box")] = "whole",
     box: Annotated[str | None, typer.Option(help="size of a box in voxels, Z,Y,X")] = None,
+    box_stride: Annotated[
+        str | None, typer.Option(help="voxels from one box to the next, Z,Y,X; boxes tile if left out")
+    ] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="another name of a column, patient=subject_group; may be repeated")
     ] = None,
@@ -86,7 +90,8 @@ def new(
         "columns": dict(_pairs(column, "--column")),
         "classes": names,
         "unit": unit,
-        "box": None if box is None else [int(n) for n in box.split(",")],
+        "box": _sizes(box),
+        "box_stride": _sizes(box_stride),
         "mask_codes": _codes(mask_code, names, "--mask-code"),
         # The code above the last class is how scribble data sets write "not annotated"; it is written into study.toml.
         "scribble_codes": _codes(scribble_code, names, "--scribble-code") or {len(names) + 1: "ignore"},
@@ -125,20 +130,28 @@ def check(study: StudyFolder, as_json: Annotated[bool, typer.Option("--json")] =
 @app.command()
 def query(
     study: StudyFolder,
-    n: Annotated[int, typer.Option("-n", "--query-size", help="how many samples to ask for")] = 20,
+    n: Annotated[int | None, typer.Option("-n", "--query-size", help="how many samples to ask for; default 20")] = None,
+    minutes: Annotated[float | None, typer.Option(help="instead: minutes that annotating them may take")] = None,
     strategy: Annotated[str, typer.Option(help="how to choose them")] = "typiclust",
+    per_patient: Annotated[int | None, typer.Option(help="most samples of one patient in this query")] = None,
+    per_volume: Annotated[int | None, typer.Option(help="most samples of one case in this query")] = None,
+    spacing: Annotated[
+        int | None, typer.Option(help="fewest slices from one queried slice of a case to the next")
+    ] = None,
     option: Option = None,
 ) -> None:
     """Choose the samples to annotate next, and write the worklist."""
     with open_study(study) as opened:
-        asked = opened.query(n, strategy, **_options(option))
-    table = Table(
-        "", "sample", "case", "patient", title=f"Round {asked.number}: {len(asked.samples)} samples by {asked.strategy}"
-    )
-    for place, name in enumerate(asked.samples, start=1):
-        case = opened.pool.case_of(opened.pool.row_of[name])
-        table.add_row(str(place), escape(name), escape(case.id), escape(case.patient))
-    out.print(table)
+        asked = opened.query(
+            20 if n is None and minutes is None else n,
+            strategy,
+            minutes=minutes,
+            per_patient=per_patient,
+            per_volume=per_volume,
+            spacing=spacing,
+            **_options(option),
+        )
+    print_query(opened, asked)
     out.print(f"Worklist: {study / asked.details['worklist']['path']}", soft_wrap=True)
     out.print(f"Next: draw the masks, then nextmask annotate {study} --from DIR", soft_wrap=True)
 
@@ -278,6 +291,10 @@ def _relative(path: str | None, study: Path) -> str | None:
     import os
 
     return None if path is None else os.path.relpath(path, study)
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    return None if text is None else [int(n) for n in text.split(",")]
 
 
 def _pairs(texts: list[str] | None, flag: str) -> Iterator[tuple[str, str]]:

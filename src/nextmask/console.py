@@ -76,6 +76,17 @@ def print_facts(study: Study) -> None:
     out.print(table)
 
 
+def print_query(study: Study, round: Round) -> None:
+    """Print what a round asks for, and why."""
+    cost = f", about {round.details['cost']:.0f} minutes" if "cost" in round.details else ""
+    title = f"Round {round.number}: {len(round.samples)} samples by {round.strategy}{cost}"
+    table = Table("", "sample", "patient", "why", title=title)
+    for place, (name, why) in enumerate(zip(round.samples, round.reasons, strict=True), start=1):
+        patient = study.pool.case_of(study.pool.row_of[name]).patient
+        table.add_row(str(place), escape(name), escape(patient), escape(why))
+    out.print(table)
+
+
 def print_rounds(study: Study) -> None:
     """Print the rounds of a study with their Dice."""
     from nextmask.study.summary import labeled_after

@@ -5,6 +5,7 @@
     NextmaskError            caught by the command line: one message, no traceback, exit code 2
     ├── DataError            an image, mask, table or split
     ├── SelectionError       a strategy, its evidence or its answer
+    │   └── TooFew           fewer samples can be asked for than were; says how many
     ├── TrainingError        a network, its weights or what it is trained on
     └── StudyError           a study folder, its configuration or the order of its verbs
         ├── StudyBusy        another process works on the study right now
@@ -25,6 +26,14 @@ class DataError(NextmaskError):
 
 class SelectionError(NextmaskError):
     """A strategy was asked for something impossible, or answered with it."""
+
+
+class TooFew(SelectionError):
+    """Fewer samples may be asked for than were; ``available`` says how many could be had."""
+
+    def __init__(self, message: str, available: int):
+        super().__init__(message)
+        self.available = available
 
 
 class TrainingError(NextmaskError):

@@ -34,6 +34,7 @@ class Cache:
         self.cases = tuple(cases)
         self.preprocessing = preprocessing
         self.placements = tuple(place(preprocessing, scan, planar=planar) for scan in scans)
+        self.spacings = tuple(_spacing(scan, where) for scan, where in zip(scans, self.placements, strict=True))
         self._pixels = tuple(scan.pixels for scan in scans)
         self.keys = tuple(self._key(scan, where) for scan, where in zip(scans, self.placements, strict=True))
 
@@ -100,3 +101,11 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     except (OSError, ValueError, EOFError):
         return None
     return array if array.shape[-len(shape) :] == shape else None
+
+
+def _spacing(scan: Scan, placement: Placement) -> tuple[float, ...] | None:
+    """Millimetres from voxel to voxel of the working grid; None where the image does not say."""
+    if scan.geometry.spacing is None:
+        return None
+    sides = zip(scan.geometry.spacing, placement.kept, placement.working, strict=True)
+    return tuple(own * kept / working for own, kept, working in sides)

@@ -102,9 +102,28 @@ class Pool:
         return np.unique(names, return_inverse=True)[1]
 
     @cached_property
+    def volume(self) -> np.ndarray:
+        """Number the case of every sample, (samples,) int."""
+        return np.array([sample.case for sample in self.samples])
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """First and last-plus-one voxel of every sample, (samples, 2 * axes) int; pictures have (y, x) only."""
+        return np.array([(*sample.region.start, *sample.region.stop) for sample in self.samples])
+
+    @cached_property
     def position(self) -> np.ndarray:
         """Relative place of every sample along its case's slice axis, (samples,) float in 0..1."""
         return np.array([sample.position for sample in self.samples])
+
+    def overlapping(self, labeled: np.ndarray) -> np.ndarray:
+        """Say which samples share a voxel with a labeled one, itself included; bool (samples,)."""
+        first, last = np.split(self.bounds, 2, axis=1)
+        shared = np.array(labeled)
+        for row in np.flatnonzero(labeled):
+            of_case = self.rows_of_case[self.case_of(row).id]
+            shared[of_case] |= ((first[of_case] < last[row]) & (first[row] < last[of_case])).all(axis=1)
+        return shared
 
     def case_of(self, row: int) -> Case:
         """Return the case that sample ``row`` belongs to."""
@@ -112,12 +131,17 @@ class Pool:
 
 
 def build_pool(
-    cases: Sequence[Case], shapes: Sequence[tuple[int, ...]], unit: Unit, box: tuple[int, ...] | None = None
+    cases: Sequence[Case],
+    shapes: Sequence[tuple[int, ...]],
+    unit: Unit,
+    box: tuple[int, ...] | None = None,
+    stride: tuple[int, ...] | None = None,
 ) -> Pool:
     """Cut cases of the given grid shapes, (z, y, x) or (y, x), into samples.
 
-    Pictures have no slices: with ``unit="slice"`` a picture is one sample. Boxes tile the grid; the last of a row is
-    shifted inwards, so that all boxes have one size and none leaves the image.
+    Pictures have no slices: with ``unit="slice"`` a picture is one sample. Boxes tile the grid, or lie ``stride`` voxels
+    apart (then they overlap, and a query must not); the last of a row is shifted inwards, so that all boxes have one
+    size and none leaves the image.
     """
     if unit == "box" and box is None:
         raise DataError(
@@ -125,13 +149,18 @@ def build_pool(
         )
     samples: list[Sample] = []
     for row, (case, shape) in enumerate(zip(cases, shapes, strict=True)):
-        samples.extend(_samples_of(case, row, shape, unit, box))
+        samples.extend(_samples_of(case, row, shape, unit, box, stride or box))
     _refuse_repeated([sample.id for sample in samples])
     return Pool(unit, tuple(cases), tuple(samples))
 
 
 def _samples_of(
-    case: Case, row: int, shape: tuple[int, ...], unit: Unit, box: tuple[int, ...] | None
+    case: Case,
+    row: int,
+    shape: tuple[int, ...],
+    unit: Unit,
+    box: tuple[int, ...] | None,
+    stride: tuple[int, ...] | None,
 ) -> Iterator[Sample]:
     whole = Region((0,) * len(shape), shape)
     if unit == "whole" or (unit == "slice" and len(shape) == 2):
@@ -142,17 +171,18 @@ def _samples_of(
             yield Sample(f"{case.id}__z{z:04d}", row, region, (z + 0.5) / shape[0])
     else:
         assert box is not None
-        for start in product(*(_tiles(n, size) for n, size in zip(shape, box, strict=True))):
+        assert stride is not None
+        for start in product(*(_tiles(n, size, step) for n, size, step in zip(shape, box, stride, strict=True))):
             stop = tuple(min(a + size, n) for a, size, n in zip(start, box, shape, strict=True))
             name = "_".join(f"{a:04d}" for a in start)
             yield Sample(f"{case.id}__b{name}", row, Region(start, stop), (start[0] + stop[0]) / (2 * shape[0]))
 
 
-def _tiles(length: int, size: int) -> list[int]:
-    """Start positions of boxes of ``size`` that cover ``length``."""
+def _tiles(length: int, size: int, step: int) -> list[int]:
+    """Start positions of boxes of ``size``, ``step`` voxels apart, that cover ``length``."""
     if length <= size:
         return [0]
-    return sorted({min(start, length - size) for start in range(0, length, size)})
+    return sorted({min(start, length - size) for start in range(0, length, step)})
 
 
 def _refuse_repeated(ids: Sequence[str]) -> None:

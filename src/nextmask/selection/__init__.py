@@ -1,21 +1,52 @@
 """Which samples to annotate next: arrays in, rows out."""
 
+from nextmask.selection.agglomerative import agglomerative
+from nextmask.selection.badge import badge
+from nextmask.selection.budget import select_within
+from nextmask.selection.calr import calr
+from nextmask.selection.ceal import ceal, ceal_pseudo_labels
+from nextmask.selection.clasp_pe import clasp_pe
+from nextmask.selection.cscs import cscs
 from nextmask.selection.k_center import k_center
+from nextmask.selection.limits import limited
 from nextmask.selection.most_uncertain import most_uncertain
+from nextmask.selection.noise import noisy
+from nextmask.selection.power_bald import power_bald
+from nextmask.selection.power_entropy import power_entropy
 from nextmask.selection.random_sampling import random_sampling
 from nextmask.selection.select import needs, select
+from nextmask.selection.similar import similar
+from nextmask.selection.stochastic_batches import stochastic_batches
+from nextmask.selection.stochastic_batches_entropy import stochastic_batches_entropy
+from nextmask.selection.stratified_by_class import stratified_by_class
 from nextmask.selection.stratified_random import stratified_random
 from nextmask.selection.strided import strided
+from nextmask.selection.two_stage import two_stage_k_center
 from nextmask.selection.types import EVIDENCE, Query, Strategy, because
 from nextmask.selection.typiclust import typiclust
+from nextmask.selection.urds import urds
+from nextmask.selection.usl import usl
 
 STRATEGIES: dict[str, Strategy] = {
     "random": random_sampling,
     "strided": strided,
     "stratified_random": stratified_random,
     "k_center": k_center,
+    "two_stage_k_center": two_stage_k_center,
     "typiclust": typiclust,
     "most_uncertain": most_uncertain,
+    "calr": calr,
+    "agglomerative": agglomerative,
+    "similar": similar,
+    "usl": usl,
+    "cscs": cscs,
+    "urds": urds,
+    "power_entropy": power_entropy,
+    "power_bald": power_bald,
+    "clasp_pe": clasp_pe,
+    "stochastic_batches_entropy": stochastic_batches_entropy,
+    "ceal": ceal,
+    "badge": badge,
 }
 """Every strategy by the name that a study file gives it."""
 
@@ -24,13 +55,32 @@ __all__ = [
     "STRATEGIES",
     "Query",
     "Strategy",
+    "agglomerative",
+    "badge",
     "because",
+    "calr",
+    "ceal",
+    "ceal_pseudo_labels",
+    "clasp_pe",
+    "cscs",
     "k_center",
+    "limited",
     "most_uncertain",
     "needs",
+    "noisy",
+    "power_bald",
+    "power_entropy",
     "random_sampling",
     "select",
+    "select_within",
+    "similar",
+    "stochastic_batches",
+    "stochastic_batches_entropy",
+    "stratified_by_class",
     "stratified_random",
     "strided",
+    "two_stage_k_center",
     "typiclust",
+    "urds",
+    "usl",
 ]

@@ -1,7 +1,7 @@
 """Hand a strategy the evidence that it names, and check what comes back."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import partial
 
@@ -21,16 +21,17 @@ def needs(strategy: Strategy) -> tuple[str, ...]:
     """Name the evidence that a strategy asks for, in the order of its parameters.
 
     A parameter without a default is evidence, one with a default is an option of the strategy's own. So
-    ``functools.partial(k_center, embeddings=mine)`` no longer asks for embeddings.
+    ``functools.partial(k_center, embeddings=mine)`` no longer asks for embeddings. A wrapper asks for what the strategy
+    inside asks for, if it is made with ``functools.wraps`` or has a ``__signature__``.
 
     Raises SelectionError where a parameter is no evidence that exists, or where labeled, n or rng is missing.
     """
-    parameters = inspect.signature(strategy).parameters
+    parameters = parameters_of(strategy)
     takes_anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     missing = [name for name in ALWAYS if name not in parameters]
     if missing and not takes_anything:
         raise SelectionError(
-            f"Strategy {_name(strategy)!r} does not take {' and '.join(missing)}. "
+            f"Strategy {name_of(strategy)!r} does not take {' and '.join(missing)}. "
             "Expected a function (evidence..., labeled, n, *, rng). Add the parameter, even if it goes unused."
         )
     named = tuple(name for name, parameter in parameters.items() if _is_asked_for(parameter))
@@ -55,17 +56,53 @@ def select(
 
     Raises SelectionError where n, the evidence or the strategy's answer cannot be right.
     """
+    labeled = checked_labeled(labeled)
+    _check_number(labeled, n)
+    given = computed(strategy, needs(strategy), evidence, len(labeled))
+    answer = strategy(**given, labeled=labeled, n=n, rng=rng)
+    return checked(strategy, answer, labeled, n)
+
+
+def computed(
+    strategy: Strategy, names: Iterable[str], evidence: Mapping[str, Callable[[], np.ndarray]], samples: int
+) -> dict[str, np.ndarray]:
+    """Compute the named evidence, check it, and make it read-only; a strategy that lacks some is named in the message."""
+    return {name: _computed(strategy, name, evidence, samples) for name in names}
+
+
+def checked(strategy: Strategy, answer: object, labeled: np.ndarray, n: int) -> Query:
+    """Return a strategy's answer as a query; raise SelectionError unless it is n distinct unlabeled rows."""
+    rows = np.asarray(answer.rows if isinstance(answer, Query) else answer)
+    wrong = _fault(rows, labeled, n)
+    if wrong:
+        raise SelectionError(
+            f"Strategy {name_of(strategy)!r} answered with {wrong}. "
+            f"Expected {n} different rows of unlabeled samples, (n,) integer. Mend the strategy."
+        )
+    return answer if isinstance(answer, Query) else Query(rows.astype(np.int64))
+
+
+def checked_labeled(labeled: np.ndarray) -> np.ndarray:
+    """Return a read-only view of ``labeled``; raise SelectionError unless it is bool of shape (samples,)."""
     labeled = np.asarray(labeled)
-    _check_request(labeled, n)
-    given = {name: _computed(strategy, name, evidence, len(labeled)) for name in needs(strategy)}
-    answer = strategy(**given, labeled=_read_only(labeled), n=n, rng=rng)
-    return _checked(strategy, answer, labeled, n)
+    if labeled.ndim != 1 or labeled.dtype != bool:
+        raise SelectionError(
+            f"labeled is {labeled.dtype} of shape {labeled.shape}. Expected bool of shape (samples,). "
+            "Hand one True or False a sample of the pool."
+        )
+    return _read_only(labeled)
 
 
-def _name(strategy: Strategy) -> str:
+def name_of(strategy: Strategy) -> str:
+    """Name a strategy as its author did, also inside of a partial."""
     while isinstance(strategy, partial):
         strategy = strategy.func
     return str(getattr(strategy, "__name__", type(strategy).__name__))
+
+
+def parameters_of(strategy: Strategy) -> Mapping[str, inspect.Parameter]:
+    """Read the parameters of a strategy, of a partial of one, or of a wrapper."""
+    return inspect.signature(strategy).parameters
 
 
 def _is_asked_for(parameter: inspect.Parameter) -> bool:
@@ -81,17 +118,12 @@ def _refuse_unknown(strategy: Strategy, name: str) -> None:
         f"Did you mean {close[0]!r}?" if close else "Rename the parameter, or give it a default to make it an option."
     )
     raise SelectionError(
-        f"Strategy {_name(strategy)!r} asks for {name!r}, which is no evidence. "
+        f"Strategy {name_of(strategy)!r} asks for {name!r}, which is no evidence. "
         f"Expected one of {', '.join(EVIDENCE)}. {hint}"
     )
 
 
-def _check_request(labeled: np.ndarray, n: int) -> None:
-    if labeled.ndim != 1 or labeled.dtype != bool:
-        raise SelectionError(
-            f"labeled is {labeled.dtype} of shape {labeled.shape}. Expected bool of shape (samples,). "
-            "Hand one True or False a sample of the pool."
-        )
+def _check_number(labeled: np.ndarray, n: int) -> None:
     unlabeled = int(np.count_nonzero(~labeled))
     if not 1 <= n <= unlabeled:
         raise SelectionError(
@@ -105,7 +137,7 @@ def _computed(
 ) -> np.ndarray:
     if name not in evidence:
         raise SelectionError(
-            f"Strategy {_name(strategy)!r} needs {name} ({EVIDENCE[name].meaning}), which is not there yet. "
+            f"Strategy {name_of(strategy)!r} needs {name} ({EVIDENCE[name].meaning}), which is not there yet. "
             f"Expected a strategy that needs no more than: {', '.join(evidence) or 'nothing'}. "
             "Choose another strategy for this round, or train a segmenter first."
         )
@@ -147,17 +179,6 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _checked(strategy: Strategy, answer: object, labeled: np.ndarray, n: int) -> Query:
-    rows = np.asarray(answer.rows if isinstance(answer, Query) else answer)
-    wrong = _fault(rows, labeled, n)
-    if wrong:
-        raise SelectionError(
-            f"Strategy {_name(strategy)!r} answered with {wrong}. "
-            f"Expected {n} different rows of unlabeled samples, (n,) integer. Mend the strategy."
-        )
-    return answer if isinstance(answer, Query) else Query(rows.astype(np.int64))
 
 
 def _fault(rows: np.ndarray, labeled: np.ndarray, n: int) -> str:

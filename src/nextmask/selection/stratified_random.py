@@ -13,6 +13,16 @@ def stratified_random(
     Each sample comes from a patient of whom the fewest samples are labeled or already drawn; in that patient from the
     stratum of position (``strata`` equal parts of 0..1) with the fewest, of equals the one with the fewest in all
     patients. What is equal after that is drawn uniformly.
+
+    Source: none; stratified sampling as survey statistics has it, by patient and place along the body.
+
+    Adapted: strata are filled one sample at a time, so that any n is as even as it can be, and labeled samples of earlier
+    rounds count as taken.
+
+    Use: as the rival of whatever spreads samples over patients by looking at the images. It costs nothing and is a better
+    control than plain random sampling for slices, of which a few patients may otherwise give most.
+
+    Cost: O(N log N + n p) time for p patients, O(N) memory.
     """
     _, who = np.unique(patient, return_inverse=True)
     where = np.clip((position * strata).astype(np.int64), 0, strata - 1)

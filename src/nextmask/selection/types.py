@@ -94,6 +94,7 @@ EVIDENCE = {
     "contour_variance": Evidence("variance of the members, weighted by the distance to the predicted contour (CEAL)"),
     "class_uncertainty": Evidence("uncertainty of each class, probability x entropy", axes=("samples", "classes")),
     "foreground_share": Evidence("share of the sample's voxels that are predicted to be foreground, 0 to 1"),
+    "selective": Evidence("mean uncertainty inside of what may be the object, and along its edge", ("samples", "scores")),
     "residual": Evidence("mean probability minus predicted share, per class", axes=("samples", "classes")),
     "difficulty": Evidence("how badly a self-supervised network restores the sample; higher is harder"),
     "patient": Evidence("which patient the sample is of", kind=np.integer),

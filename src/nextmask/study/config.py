@@ -13,9 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from nextmask.data.files import write_text
 from nextmask.data.pool import IGNORE
 from nextmask.errors import StudyError
+from nextmask.study.scores import MEASURES
 
 FILE = "study.toml"
-FROZEN = ("classes", "unit", "box", "split_by", "test_fraction", "working_size", "window")
+FROZEN = ("classes", "unit", "box", "box_stride", "split_by", "test_fraction", "working_size", "window")
 """Settings that a study's pool, split and masks rest on; the others may be changed between rounds."""
 
 
@@ -43,6 +44,9 @@ class StudyConfig(BaseModel):
     classes: tuple[str, ...] = Field(description="names of the classes 1, 2, ... of a mask; 0 is background")
     unit: Literal["whole", "slice", "box"] = Field("whole", description="what one sample is")
     box: tuple[int, ...] | None = Field(None, description="voxels per axis (z, y, x) of a sample where unit = 'box'")
+    box_stride: tuple[int, ...] | None = Field(
+        None, description="voxels per axis from one box to the next, if they may overlap; a query never does"
+    )
     mask_codes: Codes = Field(
         {}, description="other codes in mask files: {255 = 1}, or {9 = 'ignore'} for not annotated"
     )
@@ -53,6 +57,9 @@ class StudyConfig(BaseModel):
         0.2, ge=0, lt=1, description="share of the split units that is kept for testing; 0 = none"
     )
     encoder: str = Field("intensity", description="what strategies see of an image: intensity or network")
+    measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
+    minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")
+    minutes_per_slice: float = Field(1.0, gt=0, description="minutes to draw on one slice; a picture is one slice")
     seed: int = Field(0, ge=0, description="of everything that is drawn")
     iterations: int | None = Field(
         None, gt=0, description="training steps a round; derived from the device if not given"
@@ -63,6 +70,20 @@ class StudyConfig(BaseModel):
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
     cache: str = Field("cache", description="folder of preprocessed images; may be deleted at any time")
+
+    @field_validator("measure")
+    @classmethod
+    def _known_measure(cls, name: str) -> str:
+        if name not in MEASURES:
+            raise ValueError(f"expected one of {', '.join(MEASURES)}")
+        return name
+
+    @field_validator("box", "box_stride")
+    @classmethod
+    def _positive(cls, size: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if size is not None and (not size or min(size) < 1):
+            raise ValueError("expected one voxel or more along each axis")
+        return size
 
     @field_validator("classes")
     @classmethod
@@ -102,9 +123,9 @@ def parse_config(values: dict[str, Any], where: str = FILE) -> StudyConfig:
 def refuse_changed(config: StudyConfig, made: dict[str, Any]) -> None:
     """Raise if a setting that the study rests on is no longer what it was made with (``made``: plain types)."""
     now = config.model_dump(mode="json")
-    changed = [name for name in FROZEN if now[name] != made[name]]
+    changed = [name for name in FROZEN if now[name] != made.get(name)]
     if changed:
-        was = "; ".join(f"{name} = {_toml(made[name])}" for name in changed)
+        was = "; ".join(f"{name} = {_toml(made.get(name))}" for name in changed)
         raise StudyError(
             f"{FILE} was changed in what the study rests on: {', '.join(changed)}. Expected, as it was made: {was}. "
             "Put it back, or create a new study."

@@ -13,9 +13,13 @@ from nextmask.data.files import digest_json
 from nextmask.data.pool import Pool
 from nextmask.errors import StudyError
 from nextmask.features.store import EmbeddingStore, embed_pool
-from nextmask.selection.measures import image_uncertainty
+from nextmask.selection.types import EVIDENCE
 from nextmask.study.labels import Labels
 from nextmask.study.rounds import StoredFile
+from nextmask.study.scores import MEASURES_OF_MEMBERS, OF_MEMBERS, Scorer, columns
+
+VERSION = 1
+"""Part of every key of scores; raised when the same measure of the same segmenter would give other numbers."""
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -31,16 +35,19 @@ class Evidence:
     def __init__(
         self,
         pool: Pool,
+        cost: np.ndarray,
         labels: Labels,
         folder: Path,
         *,
         encoder: str,
+        measure: str,
         segmenter: StoredFile | None,
         load: Callable[[StoredFile], Any],
         report: Report | None = None,
     ):
-        self._pool, self._labels, self._folder = pool, labels, folder
-        self._encoder, self._segmenter, self._open, self._report = encoder, segmenter, load, report
+        self._pool, self._cost, self._labels, self._folder = pool, cost, labels, folder
+        self._encoder, self._measure = encoder, measure
+        self._segmenter, self._open, self._report = segmenter, load, report
         self.used: dict[str, Any] = {}
 
     def mapping(self) -> Mapping[str, Callable[[], np.ndarray]]:
@@ -48,10 +55,12 @@ class Evidence:
         pool = self._pool
         return {
             "embeddings": self._embeddings,
-            "uncertainty": self._uncertainty,
+            **{name: partial(self._scores, name) for name in columns(2)},
             "patient": lambda: pool.patient,
             "position": lambda: pool.position,
-            "volume": lambda: np.array([sample.case for sample in pool.samples]),
+            "volume": lambda: pool.volume,
+            "bounds": lambda: pool.bounds,
+            "cost": lambda: self._cost,
         }
 
     def _embeddings(self) -> np.ndarray:
@@ -71,19 +80,24 @@ class Evidence:
             segmenter=segmenter,
         )
 
-    def _uncertainty(self) -> np.ndarray:
-        """Mean entropy of the last segmenter over each sample; one image's probabilities in memory at a time."""
+    def _scores(self, name: str) -> np.ndarray:
+        """Score every sample by the last segmenter; one image's probabilities in memory at a time.
+
+        All kinds of scores come of one pass over the pool; those that compare members take a second, over mirrored views.
+        """
         segmenter = self._load()
         assert self._segmenter is not None
-        self.used["uncertainty"] = {"measure": "entropy", "segmenter": self._segmenter.sha256}
-
-        def measure(row: int) -> np.ndarray:
-            return np.array([image_uncertainty(segmenter.predict(np.asarray(self._labels.image(row), np.float32)))])
-
-        values = self._store().embeddings(
-            self._key(self.used["uncertainty"]), len(self._pool), 1, measure, self._told("scoring the pool")
-        )
-        return np.asarray(values)[:, 0]
+        flips = name in OF_MEMBERS or (name in ("uncertainty", "selective") and self._measure in MEASURES_OF_MEMBERS)
+        members = "flips" if flips else "one"
+        made = {"scores": self._measure, "members": members, "segmenter": self._segmenter.sha256, "version": VERSION}
+        self.used[name] = {key: made[key] for key in ("members", "segmenter")}
+        if name in ("uncertainty", "selective"):
+            self.used[name]["measure"] = self._measure
+        scorer = Scorer(self._labels, segmenter, measure=self._measure, flips=flips)
+        told = self._told(f"scoring the pool ({members} each)" if flips else "scoring the pool")
+        values = self._store().embeddings(self._key(made), len(self._pool), None, scorer, told)
+        found = values[:, columns(segmenter.config.classes)[name]]
+        return found if EVIDENCE[name].axes[1:] else found[:, 0]
 
     def _load(self) -> Any:
         if self._segmenter is None:

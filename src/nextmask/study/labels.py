@@ -28,7 +28,12 @@ class Labels:
         """Return a sample's working image: (channels, y, x) if planar, else (channels, z, y, x) of its region."""
         sample = self.pool.samples[row]
         image = self.cache.image(sample.case)
-        return self._cut(image, row) if self.planar else image[(slice(None), *self._region(row))]
+        return self._cut(image, row) if self.planar else image[(slice(None), *self.region(row))]
+
+    def spacing(self, row: int) -> tuple[float, ...] | None:
+        """Return the millimetres from voxel to voxel of a sample's working image; None where they are unknown."""
+        spacing = self.cache.spacings[self.pool.samples[row].case]
+        return spacing[-2:] if spacing and self.planar else spacing
 
     def samples(self, masks: Mapping[str, Path]) -> list[Load]:
         """Return for every annotated sample a function that opens its working image and mask."""
@@ -50,7 +55,7 @@ class Labels:
             return array
         return array[..., self.pool.samples[row].region.start[0], :, :]
 
-    def _region(self, row: int) -> tuple[slice, ...]:
+    def region(self, row: int) -> tuple[slice, ...]:
         """Find a sample's region on the working grid."""
         sample = self.pool.samples[row]
         where = self.cache.placements[sample.case]

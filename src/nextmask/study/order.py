@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
-
 from nextmask.errors import StudyError
-from nextmask.selection import STRATEGIES
-from nextmask.selection.types import Strategy
+from nextmask.study.request import Request
 from nextmask.study.rounds import Round
 
 
-def find_strategy(strategy: str | Strategy, options: Mapping[str, Any]) -> tuple[Strategy, str]:
-    """Find a strategy and the name that the ledger knows it by."""
-    if not isinstance(strategy, str):
-        return (partial(strategy, **options) if options else strategy), getattr(strategy, "__name__", str(strategy))
-    if strategy not in STRATEGIES:
-        near = difflib.get_close_matches(strategy, STRATEGIES, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else "Choose one of them."
-        raise StudyError(f"there is no strategy {strategy!r}. Expected one of {', '.join(STRATEGIES)}. {hint}")
-    return find_strategy(STRATEGIES[strategy], options)[0], strategy
-
-
-def same_query(round: Round, asked: Mapping[str, Any]) -> Round:
-    if {key: round.details[key] for key in asked} == dict(asked):
+def same_query(round: Round, request: Request) -> Round:
+    """Return the round that waits for its masks, if it is what is asked for again."""
+    if request.is_that_of(round.details):
         return round
     raise StudyError(
         f"round {round.number} waits for the masks of its {len(round.samples)} samples ({round.strategy}). Expected these "

@@ -43,6 +43,11 @@ class Round:
         return tuple(name for name in self.samples if name not in self.masks and name not in self.dropped)
 
     @property
+    def reasons(self) -> tuple[str, ...]:
+        """Say of every sample why it was asked for; empty where its strategy gave no reason."""
+        return tuple(self.details.get("reasons") or ("",) * len(self.samples))
+
+    @property
     def stage(self) -> Stage:
         """Name what this round needs next."""
         if self.scores is not None:

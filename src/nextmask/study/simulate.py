@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nextmask.data.splits import write_split
-from nextmask.errors import StudyError
+from nextmask.errors import StudyError, TooFew
 from nextmask.study.annotations import Oracle
 from nextmask.study.cohort import SPLITS, Cohort, write_cases
 from nextmask.study.config import FILE, StudyConfig, read_config
@@ -126,7 +126,7 @@ def _finished(study: Study, rounds: int) -> bool:
     done = study.rounds
     if not done or done[-1].stage != "done":
         return False
-    return len(done) >= rounds or bool(study.labeled.all())
+    return len(done) >= rounds or not study.askable.any()
 
 
 def _advance(study: Study, oracle: Oracle, strategy: str, n: int, options: Mapping[str, Any]) -> None:
@@ -134,13 +134,22 @@ def _advance(study: Study, oracle: Oracle, strategy: str, n: int, options: Mappi
     rounds = study.rounds
     stage = rounds[-1].stage if rounds else "done"
     if stage == "done":
-        study.query(min(n, int((~study.labeled).sum())), strategy, **options)
+        _ask(study, strategy, n, options)
     elif stage == "annotate":
         _draw(study, oracle)
     elif stage == "train":
         study.train()
     else:
         study.evaluate()
+
+
+def _ask(study: Study, strategy: str, n: int, options: Mapping[str, Any]) -> None:
+    """Ask for ``n`` samples, or for as many as there still are."""
+    n = min(n, int(study.askable.sum()))
+    try:
+        study.query(n, strategy, **options)
+    except TooFew as few:
+        study.query(few.available, strategy, **options)
 
 
 def _draw(study: Study, oracle: Oracle) -> None:

@@ -17,7 +17,7 @@ from nextmask.data.files import Progress, digest, discard_temporaries
 from nextmask.data.pool import IGNORE, Pool, Sample, build_pool
 from nextmask.data.preprocess import Preprocessing, derive
 from nextmask.errors import DataError, StudyError
-from nextmask.selection.select import select
+
 from nextmask.selection.types import Strategy
 from nextmask.study import worklist
 from nextmask.study.annotations import AnnotationReport, Annotator, MaskFolder, fit_to_case, store_mask
@@ -28,7 +28,9 @@ from nextmask.study.evidence import Evidence, Report
 from nextmask.study.labels import Labels
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
-from nextmask.study.order import find_strategy, refuse_unfinished, same_query, trainable
+from nextmask.study.cost import estimated_minutes
+from nextmask.study.order import refuse_unfinished, same_query, trainable
+from nextmask.study.request import Request, answer, check_amount, find_strategy, recorded
 from nextmask.study.rounds import Round, StoredFile, fold
 from nextmask.study.versions import versions
 
@@ -104,7 +106,9 @@ class Study:
     def pool(self) -> Pool:
         """The samples that may be queried; row i of every array is sample i."""
         part = self.cohort.on("pool")
-        return build_pool(part.cases, [scan.shape for scan in part.scans], self.config.unit, self.config.box)
+        return build_pool(
+            part.cases, [scan.shape for scan in part.scans], self.config.unit, self.config.box, self.config.box_stride
+        )
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -130,6 +134,11 @@ class Study:
         for round in self.rounds:
             labeled[[self.pool.row_of[name] for name in (*round.masks, *round.dropped)]] = True
         return labeled
+
+    @property
+    def askable(self) -> np.ndarray:
+        """Say which samples may still be asked for; bool (samples,). Boxes that overlap labeled ones no longer may."""
+        return ~(self.pool.overlapping(self.labeled) if self.config.box_stride else self.labeled)
 
     @cached_property
     def labels(self) -> Labels:
@@ -163,30 +172,45 @@ class Study:
 
     # -- the verbs ---------------------------------------------------------------------------------------------------
 
-    def query(self, n: int, strategy: str | Strategy = "typiclust", **options: Any) -> Round:
-        """Ask which ``n`` samples should be annotated next.
+    def query(
+        self,
+        n: int | None = None,
+        strategy: str | Strategy = "typiclust",
+        *,
+        minutes: float | None = None,
+        per_patient: int | None = None,
+        per_volume: int | None = None,
+        spacing: int | None = None,
+        **options: Any,
+    ) -> Round:
+        """Ask which samples should be annotated next, and why each.
 
-        ``strategy`` is a name of `STRATEGIES` or a function of one's own; ``options`` are keywords of it.
         As long as the latest query waits for all of its masks, asking for the same again returns that query.
+
+        Args:
+            n: how many samples to ask for; or else
+            minutes: how long annotating them may take, by the estimate of `minutes_per_image` and `minutes_per_slice`.
+            strategy: a name of `STRATEGIES`, or a function of one's own.
+            per_patient: most samples of one patient in this query.
+            per_volume: most samples of one case in this query.
+            spacing: fewest slices between two slices of a case that are asked for, now or in earlier rounds.
+            options: keywords of the strategy.
 
         Raises:
             StudyError: the latest round has masks still missing, or is not trained on yet.
-            SelectionError: ``n`` is more than there is, or the strategy does not exist.
+            SelectionError: more is asked for than there is, or the strategy does not exist.
         """
         with self._writing("query") as events:
             rounds = fold(events)
-            chosen, name = find_strategy(strategy, options)
-            asked = {"strategy": name, "n": n, "options": options}
+            chosen, name = find_strategy(strategy)
+            check_amount(n, minutes)
+            limits: dict[str, Any] = {"per_patient": per_patient, "per_volume": per_volume, "spacing": spacing}
+            limits = {name: value for name, value in limits.items() if value is not None}
+            asked = Request(name, n, minutes, limits, options, apart=self.config.box_stride is not None)
             if rounds and not rounds[-1].masks and not rounds[-1].dropped:
                 return same_query(rounds[-1], asked)
             refuse_unfinished(rounds)
-            number = len(rounds) + 1
-            evidence = self._evidence(rounds[-1].segmenter if rounds else None)
-            rng = np.random.default_rng([self.config.seed, number])
-            rows = select(chosen, evidence.mapping(), self.labeled, n, rng=rng).rows
-            samples = [self.pool.samples[row].id for row in rows]
-            listed = worklist.write(self.folder, number, self.pool, [int(row) for row in rows])
-            payload = {"round": number, **asked, "samples": samples, "used": evidence.used, "worklist": vars(listed)}
+            payload = self._choose(asked, chosen, len(rounds) + 1, rounds[-1].segmenter if rounds else None)
             self._ledger.append("queried", payload, after=head(events))
         return self.rounds[-1]
 
@@ -290,13 +314,35 @@ class Study:
     def _evidence(self, segmenter: StoredFile | None) -> Evidence:
         return Evidence(
             self.pool,
+            estimated_minutes(self.pool, self.config),
             self.labels,
             self.folder / self.config.cache / "embeddings",
             encoder=self.config.encoder,
+            measure=self.config.measure,
             segmenter=segmenter,
             load=self.load_segmenter,
             report=self._report,
         )
+
+    def _choose(
+        self, request: Request, strategy: Strategy, number: int, segmenter: StoredFile | None
+    ) -> dict[str, Any]:
+        """Ask the strategy, write the worklist, and return what the ledger should know of the query."""
+        evidence = self._evidence(segmenter)
+        rng = np.random.default_rng([self.config.seed, number])
+        query = answer(request, strategy, evidence.mapping(), self.labeled, rng)
+        rows = query.rows.tolist()
+        cost = estimated_minutes(self.pool, self.config)[rows]
+        listed = worklist.write(self.folder, number, self.pool, rows, cost, query.reasons or [""] * len(rows))
+        return {
+            "round": number,
+            **request.to_json(),
+            "samples": [self.pool.samples[row].id for row in rows],
+            **recorded(query),
+            "cost": float(cost.sum()),
+            "used": evidence.used,
+            "worklist": vars(listed),
+        }
 
     def _mask_folder(self, folder: Path) -> MaskFolder:
         part = self.cohort.on("pool")

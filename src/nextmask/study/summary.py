@@ -12,6 +12,7 @@ import numpy as np
 
 from nextmask.data.images import read_channels, read_mask
 from nextmask.study.cohort import find_problems
+from nextmask.study.cost import estimated_minutes
 from nextmask.study.report import Curve, Picture, ReportContent, RoundRow, render_report
 from nextmask.study.rounds import Round
 from nextmask.study.simulate import simulations
@@ -41,7 +42,7 @@ def facts(study: Study) -> dict[str, str]:
         "pool": f"{len(study.pool)} samples (unit {study.config.unit}) of {len(pool.cases)} cases, {patients} patients",
         "test": f"{len(test.cases)} cases, {len({case.patient for case in test.cases})} patients",
         "classes": ", ".join(study.config.classes),
-        "labeled": f"{int(study.labeled.sum())} of {len(study.pool)}",
+        "labeled": f"{int(study.labeled.sum())} of {len(study.pool)}, about {_spent(study):.0f} minutes of annotation",
         "next": _next(rounds),
     }
 
@@ -84,6 +85,10 @@ def write_report(study: Study, to: Path | None = None) -> Path:
     return path
 
 
+def _spent(study: Study) -> float:
+    return float(estimated_minutes(study.pool, study.config)[study.labeled].sum())
+
+
 def _next(rounds: Sequence[Round]) -> str:
     if not rounds:
         return "query"
@@ -99,6 +104,7 @@ def _rounds(study: Study) -> list[dict[str, Any]]:
             "stage": round.stage,
             "strategy": round.strategy,
             "asked": list(round.samples),
+            "reasons": list(round.reasons),
             "labeled": labeled,
             "mean_dice": mean_dice(round),
             "scores": round.scores,
@@ -129,7 +135,8 @@ def _pictures(study: Study) -> Iterator[Picture]:
         image = read_channels(case.images).array[(slice(None), *sample.region.slices)]
         mask = read_mask(study.path(round.masks[name]))[0][sample.region.slices] if name in round.masks else None
         plane, drawn = _plane(image, mask)
-        yield Picture(name, round.number, plane, drawn, round.dropped.get(name, f"{case.patient}, {round.strategy}"))
+        why = round.reasons[round.samples.index(name)] or round.strategy
+        yield Picture(name, round.number, plane, drawn, round.dropped.get(name, f"{case.patient}: {why}"))
 
 
 def _plane(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:

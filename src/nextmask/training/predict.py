@@ -53,6 +53,16 @@ class Segmenter:
         probabilities = probabilities.transpose(0, 1) if by_slice else probabilities[0]
         return np.ascontiguousarray(probabilities.float().cpu().numpy())
 
+    def predict_flips(self, image: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield four predictions of one image, each as `predict` makes it: as it is, and mirrored along y, x and both.
+
+        Each is mirrored back onto the image's grid. They stand in for the members of an ensemble where there is one
+        network: what it says of an organ should not depend on how the patient lay. Made one at a time, so that no more
+        than one need be in memory.
+        """
+        for axes in ((), (-2,), (-1,), (-2, -1)):
+            yield np.ascontiguousarray(np.flip(self.predict(np.flip(image, axes)), axes))
+
     def encode(self, image: np.ndarray) -> np.ndarray:
         """Return the network's bottleneck activations averaged over an image (channels, *spatial), (dims,) float32.
 

@@ -1,37 +1,227 @@
-"""k-means."""
+"""k-means: well seeded, learned on a sample of a large pool, then improved on all of it block by block."""
 
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
-SMALL_POOL = 20_000
+from nextmask.selection.geometry.nearest_centre import NearestCentre
+from nextmask.selection.geometry.seeding import spread_seeds
+from nextmask.selection.geometry.side_by_side import Run, side_by_side, slices
+
+SMALL_POOL = 4096
+"""Samples up to which k-means is computed in float64, until nothing changes, and from several starts."""
+
 RESTARTS = 3
+"""Times that a small pool is clustered anew; the tightest clusters are kept."""
+
+SWEEPS_OF_SMALL_POOL = 300
+SWEEPS_OF_SAMPLE = 3
+SWEEPS_OF_POOL = 2
+"""Times that every sample is assigned, at most; sweeps end early where nothing changes."""
+
+ROWS_PER_CLUSTER = 50
+SMALLEST_SAMPLE = 16_384
+LARGEST_SAMPLE = 65_536
+"""How many rows a large pool's clusters are learned on: what is held beside the embeddings."""
+
+SEEDED_FROM = 8
+"""Rows per cluster among which seeds are sought, where the pool is large."""
+
+CHUNK = 16_384
+"""Rows after which the centres move. Moving them within a sweep converges in fewer sweeps, and never lets inertia rise."""
+
+BLOCK = 1024
+"""Rows that one thread assigns at a time."""
+
+Points = Float[np.ndarray, "samples dims"]
+Block = Float[np.ndarray, "rows dims"]
+Centres = Float[np.ndarray, "clusters dims"]
+Labels = Int[np.ndarray, " samples"]
+Read = Callable[[slice], np.ndarray]
+"""Rows of a pool, centred."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """A partition of samples: ``labels`` (samples,) from 0 without gaps, ``centres`` (clusters, dims) float64."""
+    """A partition of samples: ``labels`` (samples,) from 0 without gaps, ``centres`` (clusters, dims) float64.
 
-    labels: Int[np.ndarray, " samples"]
-    centres: Float[np.ndarray, "clusters dims"]
+    A cluster's centre is the mean of its members. Clusters are numbered by their lowest row.
+    """
+
+    labels: Labels
+    centres: Centres
 
 
-def k_means(points: Float[np.ndarray, "samples dims"], k: int, rng: np.random.Generator) -> Clusters:
-    """Partition samples into ``k`` clusters, fewer where there are fewer distinct samples."""
-    seed = int(rng.integers(2**31))
+def k_means(points: Points, k: int, rng: np.random.Generator) -> Clusters:
+    """Partition samples into ``k`` clusters, fewer where there are fewer distinct samples.
+
+    Pools of up to 4,096 samples are clustered in float64 until nothing changes, three times over. Of larger ones a sample
+    of 50 rows a cluster (16,384 to 65,536 rows) is clustered first; then the whole pool is read in blocks, twice, and the
+    centres move after every 16,384 rows. The result is the same on any number of threads.
+    """
     k = min(k, len(points))
+    with side_by_side() as run:
+        if len(points) <= SMALL_POOL:
+            return _of_small_pool(points, k, rng, run)
+        return _of_large_pool(points, k, rng, run)
+
+
+def _of_small_pool(points: Points, k: int, rng: np.random.Generator, run: Run) -> Clusters:
     shift = points.mean(axis=0, dtype=np.float64)
-    if len(points) <= SMALL_POOL:
-        means = KMeans(k, n_init=RESTARTS, random_state=seed)
-    else:
-        means = MiniBatchKMeans(k, n_init=RESTARTS, random_state=seed, batch_size=5000)
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = means.fit_predict(np.subtract(points, shift, dtype=np.float64))
-    used, labels = np.unique(labels, return_inverse=True)
-    return Clusters(labels, means.cluster_centers_[used] + shift)
+    centred = points - shift
+    starts = []
+    for _ in range(RESTARTS if 1 < k < len(points) else 1):
+        partition = _Partition(centred[spread_seeds(centred, k, rng, run)], len(centred))
+        partition.settle(centred.__getitem__, SWEEPS_OF_SMALL_POOL, run)
+        starts.append(partition)
+    return min(starts, key=lambda partition: partition.inertia(centred)).clusters(shift)
+
+
+def _of_large_pool(points: Points, k: int, rng: np.random.Generator, run: Run) -> Clusters:
+    size = max(min(ROWS_PER_CLUSTER * k, LARGEST_SAMPLE), SMALLEST_SAMPLE, 2 * k)
+    rows = _some(len(points), size, rng)
+    shift = _mean(points, rows)
+    sample = _centred(points, rows, shift)
+    among = _some(len(sample), max(SEEDED_FROM * k, SMALL_POOL), rng)
+    seeds = among[spread_seeds(sample[among], k, rng, run)]
+    learned = _Partition(sample[seeds].astype(np.float64), len(sample))
+    learned.settle(sample.__getitem__, SWEEPS_OF_SAMPLE, run)
+    learned.grow(rows, len(points))
+    del sample
+    for _ in range(SWEEPS_OF_POOL):
+        learned.sweep(lambda block: _rounded(points[block], shift), run)
+    return learned.clusters(shift)
+
+
+def _some(count: int, wanted: int, rng: np.random.Generator) -> Int[np.ndarray, " rows"]:
+    return np.arange(count) if wanted >= count else np.sort(rng.choice(count, wanted, replace=False))
+
+
+def _mean(points: Points, rows: np.ndarray) -> Float[np.ndarray, " dims"]:
+    total = sum(points[rows[block]].sum(axis=0, dtype=np.float64) for block in slices(len(rows), BLOCK))
+    return np.asarray(total / len(rows))
+
+
+def _rounded(block: Block, shift: np.ndarray) -> Block:
+    """Subtract in float64, so that a common offset costs no digits, and round to float32."""
+    return np.subtract(block, shift, dtype=np.float64).astype(np.float32)
+
+
+def _centred(points: Points, rows: np.ndarray, shift: np.ndarray) -> Block:
+    centred = np.empty((len(rows), points.shape[1]), dtype=np.float32)
+    for block in slices(len(rows), BLOCK):
+        centred[block] = _rounded(points[rows[block]], shift)
+    return centred
+
+
+class _Partition:
+    """A partition in the making: the cluster of each row (-1: not seen yet), the sum and the count of each cluster."""
+
+    def __init__(self, seeds: Centres, samples: int) -> None:
+        self.labels = np.full(samples, -1, dtype=np.int32)
+        self.sums = np.zeros_like(seeds)
+        self.counts = np.zeros(len(seeds), dtype=np.int64)
+        self.centres = seeds
+
+    def settle(self, read: Read, most: int, run: Run) -> None:
+        """Assign all rows to the seeds, then sweep until nothing changes."""
+        self.sweep(read, run, hold=True)
+        for _ in range(most):
+            if not self.sweep(read, run):
+                break
+
+    def sweep(self, read: Read, run: Run, hold: bool = False) -> int:
+        """Assign every row to its nearest centre and count those that moved; unless held, centres follow their members."""
+        moved = 0
+        for chunk in slices(len(self.labels), CHUNK):
+            if not hold:
+                self._follow()
+            moved += self._assign(read, chunk, run)
+        return moved
+
+    def grow(self, rows: np.ndarray, samples: int) -> None:
+        """Make the rows of a sample rows of the pool that it was drawn from."""
+        labels = np.full(samples, -1, dtype=np.int32)
+        labels[rows] = self.labels
+        self.labels = labels
+
+    def inertia(self, points: Points) -> float:
+        difference = points - self.centres[self.labels]
+        return float(np.einsum("ij,ij->", difference, difference))
+
+    def clusters(self, shift: np.ndarray) -> Clusters:
+        """Number those clusters that have members."""
+        used, lowest_row, labels = np.unique(self.labels, return_index=True, return_inverse=True)
+        order = np.argsort(lowest_row)
+        centres = self.sums[used] / self.counts[used, None] + shift
+        return Clusters(np.argsort(order)[labels], centres[order])
+
+    def _follow(self) -> None:
+        used = self.counts > 0
+        self.centres = self.centres.copy()
+        self.centres[used] = self.sums[used] / self.counts[used, None]
+
+    def _assign(self, read: Read, chunk: slice, run: Run) -> int:
+        nearest = NearestCentre(self.centres)
+        distance = np.empty(chunk.stop - chunk.start)
+        blocks = slices(chunk.stop, BLOCK, chunk.start)
+        moved = 0
+
+        def work(block: slice) -> tuple[np.ndarray, np.ndarray, list[_Change]]:
+            points = read(block)
+            labels, squared = nearest(points)
+            return labels, squared, _changes(points, self.labels[block], labels)
+
+        for block, (labels, squared, changes) in zip(blocks, run(work, blocks), strict=True):
+            moved += int(np.count_nonzero(labels != self.labels[block]))
+            self.labels[block] = labels
+            distance[block.start - chunk.start : block.stop - chunk.start] = squared
+            for change in changes:
+                self.sums[change.clusters] += change.sums
+                self.counts[change.clusters] += change.counts
+        return moved + self._refill(read, chunk.start, distance)
+
+    def _refill(self, read: Read, start: int, distance: Float[np.ndarray, " chunk"]) -> int:
+        """Give clusters without members the rows farthest from their own centres."""
+        empty = np.flatnonzero(self.counts == 0)
+        farthest = np.argsort(-distance, kind="stable")[: len(empty)]
+        refilled = 0
+        for cluster, place in zip(empty, farthest, strict=False):
+            row = int(start + place)
+            if distance[place] > 0 and self.counts[self.labels[row]] > 1:
+                self._move(row, read(slice(row, row + 1))[0].astype(np.float64), int(cluster))
+                refilled += 1
+        return refilled
+
+    def _move(self, row: int, point: Float[np.ndarray, " dims"], cluster: int) -> None:
+        self.sums[self.labels[row]] -= point
+        self.counts[self.labels[row]] -= 1
+        self.sums[cluster], self.counts[cluster] = point, 1
+        self.labels[row] = cluster
+
+
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """What some rows add to the sums and counts of clusters, or take away from them."""
+
+    clusters: Int[np.ndarray, " changed"]
+    sums: Float[np.ndarray, "changed dims"]
+    counts: Int[np.ndarray, " changed"]
+
+
+def _changes(points: Block, old: np.ndarray, new: np.ndarray) -> list[_Change]:
+    moved = np.flatnonzero(old != new)
+    left = moved[old[moved] >= 0]
+    return [
+        _change(points[rows], labels[rows], sign)
+        for rows, labels, sign in ((moved, new, 1), (left, old, -1))
+        if len(rows)
+    ]
+
+
+def _change(points: Block, labels: np.ndarray, sign: int) -> _Change:
+    order = np.argsort(labels, kind="stable")
+    clusters, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    return _Change(clusters, sign * np.add.reduceat(points[order].astype(np.float64), first, axis=0), sign * counts)

@@ -1,0 +1,103 @@
+"""A pool sorted into groups of neighbours, so that the triangle inequality rules out most pairs of groups at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from nextmask.selection.geometry.sketch import Sketch, blocks, even_rows, rounded
+
+SMALLEST_POOL = 2048
+"""Samples up to which sorting costs more than it saves: one group."""
+
+PER_ROOT = 4
+"""Groups per square root of the pool's size."""
+
+SEEN = 16
+"""Samples per group from which the centres are learnt."""
+
+ROUNDS = 3
+"""Steps of Lloyd's algorithm: any groups give true bounds, tight ones give good ones."""
+
+Centres = Float[np.ndarray, "groups axes"]
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """``order`` (samples,) lists the rows group by group; group g is order[starts[g]:starts[g + 1]].
+
+    ``centres`` lie in the sketch's space; no member of a group is farther than ``radius`` from its centre there.
+    """
+
+    order: Int[np.ndarray, " samples"]
+    starts: Int[np.ndarray, " edges"]
+    centres: Sketch
+    radius: Float[np.ndarray, " groups"]
+
+    def distances(self, some: Sketch) -> Float[np.ndarray, "some groups"]:
+        """Bound the distance, in the sketch, of samples to the nearest member of each group from below."""
+        return np.sqrt(some.squared_distances(self.centres)) - self.radius - 1e-3
+
+
+def sorted_into_groups(pool: Sketch) -> Groups:
+    """Sort a pool into groups of some dozen neighbours; groups that follow one another are close where possible."""
+    centres = _centres(pool)
+    centres = centres[_tour(centres)]
+    used, group = np.unique(_nearest(pool, centres), return_inverse=True)
+    middle = rounded(centres[used], pool.unit)
+    order = np.argsort(group, kind="stable")
+    return Groups(order, np.searchsorted(group[order], np.arange(len(used) + 1)), middle, _radius(pool, group, middle))
+
+
+def spans(chosen: Bool[np.ndarray, " groups"], starts: Int[np.ndarray, " edges"], gap: int = 0) -> Int[np.ndarray, "spans 2"]:
+    """List the ranges of places that the chosen groups fill; ranges with ``gap`` places or fewer between them as one."""
+    groups = np.flatnonzero(chosen)
+    first, stop = starts[groups], starts[groups + 1]
+    apart = np.flatnonzero(first[1:] - stop[:-1] > gap)
+    if not len(groups):
+        return np.empty((0, 2), dtype=np.int64)
+    return np.stack([first[np.append(0, apart + 1)], stop[np.append(apart, len(groups) - 1)]], axis=1)
+
+
+def _centres(pool: Sketch) -> Centres:
+    count = 1 if len(pool) <= SMALLEST_POOL else int(PER_ROOT * np.sqrt(len(pool)))
+    seen = pool.at(even_rows(len(pool), count * SEEN))
+    centres = seen.coordinates[even_rows(len(seen), count)]
+    for _ in range(ROUNDS):
+        centres = _means(seen, _nearest(seen, centres), centres)
+    return centres
+
+
+def _nearest(pool: Sketch, centres: Centres) -> Int[np.ndarray, " samples"]:
+    half = np.einsum("ij,ij->i", centres, centres) / 2
+    group = np.empty(len(pool), dtype=np.int64)
+    for block in blocks(0, len(pool), 1024):
+        group[block] = np.argmin(half - pool.coordinates[block] @ centres.T, axis=1)
+    return group
+
+
+def _means(pool: Sketch, group: Int[np.ndarray, " samples"], centres: Centres) -> Centres:
+    """Move every centre to the mean of its group; one without members stays."""
+    order = np.argsort(group, kind="stable")
+    used, first, size = np.unique(group[order], return_index=True, return_counts=True)
+    moved = centres.copy()
+    moved[used] = np.add.reduceat(pool.coordinates[order], first) / size[:, None]
+    return moved
+
+
+def _tour(centres: Centres) -> Int[np.ndarray, " groups"]:
+    """Walk from centre to the nearest one not yet visited: the groups near a sample then follow one another."""
+    far, tour = np.einsum("ij,ij->i", centres, centres), [0]
+    for _ in range(len(centres) - 1):
+        far[tour[-1]] = np.inf
+        tour.append(int(np.argmin(far - 2 * (centres @ centres[tour[-1]]))))
+    return np.array(tour)
+
+
+def _radius(pool: Sketch, group: Int[np.ndarray, " samples"], centres: Sketch) -> Float[np.ndarray, " groups"]:
+    radius = np.zeros(len(centres))
+    for block in blocks(0, len(group)):
+        own = centres.at(group[block])
+        product = np.einsum("ij,ij->i", pool.coordinates[block], own.coordinates)
+        np.maximum.at(radius, group[block], np.sqrt(pool.squares[block] + own.squares - 2 * product))
+    return radius

@@ -1,0 +1,169 @@
+"""What is kept of the members of one image while they come by, one at a time."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Shaped, UInt
+
+from nextmask.errors import SelectionError
+
+Probabilities = Float[np.ndarray, "classes *spatial"]
+Flat = Float[np.ndarray, "classes voxels"]
+Line = Float[np.ndarray, " voxels"]
+
+CHUNK = 1 << 14
+"""Voxels at a time: what is computed of them stays in the processor's cache."""
+
+THREADS = min(4, os.cpu_count() or 1)
+"""Spans that are computed at once; a voxel's numbers are the same whatever their number."""
+
+SMALLEST = np.float32(1e-10)
+"""What smaller probabilities are set to, 0 and rounding below 0 among them. It has a logarithm, and its square is not
+one of those tiny numbers with which a processor is a hundred times slower."""
+
+OF_THE_SMALLEST = np.float32(-SMALLEST * np.log2(SMALLEST) * 1.01)
+"""What is taken off the entropy for each class, so that a certain voxel has exactly 0."""
+
+# NumPy compares with an array several times faster than with a number.
+_FLOOR, _ZEROS, _ONES = (np.full(CHUNK, value, np.float32) for value in (SMALLEST, 0, 1))
+
+
+@dataclass(eq=False)
+class Running:
+    """Running means over the members. What nobody asked for, and what one member alone cannot have, is None.
+
+    Each mean is moved by the new member's difference to it (Welford), so that members that agree have a variance and
+    a mutual information of exactly 0, and no digits are lost between two large sums. The entropy is divided by
+    log(classes); ``squares`` holds squared deviations summed over classes and members, ``votes`` counts each class.
+    """
+
+    shape: tuple[int, ...]
+    members: int
+    mean: Flat
+    entropy: Line | None = None
+    squares: Line | None = None
+    votes: UInt[np.ndarray, "classes voxels"] | None = None
+
+
+def alone(probabilities: Probabilities) -> Running:
+    """Take one image's probabilities as they are, without a copy."""
+    return Running(probabilities.shape, 1, probabilities.reshape(len(probabilities), -1))
+
+
+def taken_in(members: Iterable[Probabilities], kept: Collection[str]) -> Running:
+    """Go through the members once, and keep their mean and what of "entropy", "squares" and "votes" is named."""
+    running: Running | None = None
+    for member in members:
+        running = running or _empty(member.shape, kept)
+        if member.shape != running.shape:
+            raise SelectionError(
+                f"Member {running.members + 1} is of shape {member.shape}, those before it of {running.shape}. "
+                "Expected all of one image, on one grid. Predict the same image with each of them."
+            )
+        _add(running, member.reshape(len(member), -1))
+    if running is None:
+        raise SelectionError("There are no members. Expected one or more. Hand over the probabilities of an image.")
+    return running
+
+
+def normalised_entropy(p: Flat, work: Flat, out: Line) -> None:
+    """Write the entropy of probabilities from SMALLEST up, over log(classes), to ``out``; ``work`` is overwritten."""
+    np.log2(p, out=work)
+    work *= p
+    np.add.reduce(work, axis=0, out=out)
+    out += OF_THE_SMALLEST * len(p)
+    out *= np.float32(-1 / np.log2(max(len(p), 2)))
+    within_0_and_1(out)
+
+
+def from_smallest(probabilities: Shaped[np.ndarray, "classes voxels"], out: Flat) -> None:
+    """Write probabilities to ``out`` in single precision, those below SMALLEST as SMALLEST."""
+    np.maximum(probabilities, _FLOOR[: out.shape[1]], out=out)
+
+
+def within_0_and_1(values: Line) -> None:
+    """Clip a chunk in place."""
+    np.maximum(values, _ZEROS[: len(values)], out=values)
+    np.minimum(values, _ONES[: len(values)], out=values)
+
+
+def in_spans(voxels: int, work: Callable[[Iterator[slice]], None]) -> None:
+    """Hand ``work`` the chunks of all voxels: in several spans at once where there are many."""
+    spans = THREADS if voxels > 8 * CHUNK else 1
+    step = -(-voxels // (spans * CHUNK)) * CHUNK
+    if spans == 1:
+        return work(_chunks(0, voxels))
+    with ThreadPoolExecutor(spans) as pool:
+        for done in [pool.submit(work, _chunks(start, min(start + step, voxels))) for start in range(0, voxels, step)]:
+            done.result()
+
+
+def _chunks(start: int, stop: int) -> Iterator[slice]:
+    for first in range(start, stop, CHUNK):
+        yield slice(first, min(first + CHUNK, stop))
+
+
+def _empty(shape: tuple[int, ...], kept: Collection[str]) -> Running:
+    classes, voxels = shape[0], int(np.prod(shape[1:]))
+    return Running(
+        shape,
+        0,
+        np.zeros((classes, voxels), np.float32),
+        np.zeros(voxels, np.float32) if "entropy" in kept else None,
+        np.zeros(voxels, np.float32) if "squares" in kept else None,
+        np.zeros((classes, voxels), np.uint8) if "votes" in kept else None,
+    )
+
+
+def _add(running: Running, member: Flat) -> None:
+    running.members += 1
+    if running.votes is not None and running.members == 256:  # more than a byte counts
+        running.votes = running.votes.astype(np.uint32)
+    in_spans(member.shape[1], lambda chunks: _add_chunks(running, member, chunks))
+
+
+def _add_chunks(running: Running, member: Flat, chunks: Iterator[slice]) -> None:
+    probabilities, scratch = np.empty((2, len(member), CHUNK), np.float32)
+    numbers = np.empty(CHUNK, np.float32)
+    for part in chunks:
+        width = part.stop - part.start
+        p, work, line = probabilities[:, :width], scratch[:, :width], numbers[:width]
+        from_smallest(member[:, part], p)
+        if running.votes is not None:
+            _vote(p, line, running.votes[:, part])
+        if running.entropy is not None:
+            normalised_entropy(p, work, line)
+            _move(running.entropy[part], line, running.members)
+        _move_mean(running, part, p, work, line)
+
+
+def _vote(p: Flat, most: Line, votes: UInt[np.ndarray, "classes voxels"]) -> None:
+    """Count the first of the likeliest classes of each voxel."""
+    np.maximum.reduce(p, axis=0, out=most)
+    chosen = p == most
+    voted = chosen[0].copy()
+    for of_class in chosen[1:]:
+        np.greater(of_class, voted, out=of_class)
+        voted |= of_class
+    votes += chosen.view(np.uint8)
+
+
+def _move(mean: Line, value: Line, members: int) -> None:
+    value -= mean
+    value *= np.float32(1 / members)
+    mean += value
+
+
+def _move_mean(running: Running, part: slice, p: Flat, work: Flat, line: Line) -> None:
+    n, mean = running.members, running.mean[:, part]
+    np.subtract(p, mean, out=work)
+    np.multiply(work, np.float32(1 / n), out=p)
+    mean += p
+    if running.squares is not None:
+        work *= work
+        np.add.reduce(work, axis=0, out=line)
+        line *= np.float32((n - 1) / n)
+        running.squares[part] += line

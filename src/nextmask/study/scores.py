@@ -1,0 +1,88 @@
+"""What a segmenter's predictions say of every sample: the evidence that needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+
+from nextmask.selection.measures import DENSE, sample_scores
+from nextmask.study.labels import Labels
+
+OF_MEMBERS = ("mutual_information", "contour_variance")
+"""Evidence that is 0 unless several members predict each image."""
+
+MEASURES_OF_MEMBERS = ("expected_entropy", "mutual_information", "variance", "variance_ratio")
+"""Measures that differ from others, or from 0, only where several members predict each image."""
+
+MEASURES = DENSE
+"""What `uncertainty` may be the mean of."""
+
+
+class Predicting(Protocol):
+    """The part of a segmenter that scores rest on."""
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        """Return probabilities (classes, *spatial) of an image (channels, *spatial)."""
+        ...
+
+    def predict_flips(self, image: np.ndarray) -> Iterable[np.ndarray]:
+        """Yield such probabilities, one a mirrored view."""
+        ...
+
+
+def columns(classes: int) -> dict[str, slice]:
+    """Say where in a vector of scores each kind of evidence lies; ``classes`` counts the background too."""
+    lengths = {
+        "uncertainty": 1,
+        "mutual_information": 1,
+        "contour_variance": 1,
+        "foreground_share": 1,
+        "selective": 2,
+        "class_uncertainty": classes - 1,
+        "residual": classes,
+    }
+    stops = accumulate(lengths.values())
+    return {name: slice(stop - lengths[name], stop) for name, stop in zip(lengths, stops, strict=True)}
+
+
+class Scorer:
+    """Scores a sample: row -> (scores,) float64, laid out as `columns` says.
+
+    ``flips`` predicts mirrored views of each image, the members that contradict one another. Boxes are cut from the
+    prediction of their whole case, so that the segmenter sees what is around them; it is made once for all of them.
+    """
+
+    def __init__(self, labels: Labels, segmenter: Predicting, *, measure: str, flips: bool):
+        self._labels, self._segmenter, self._measure = labels, segmenter, measure
+        self._predict = segmenter.predict_flips if flips else segmenter.predict
+        self._case: tuple[int, np.ndarray] | None = None
+
+    def __call__(self, row: int) -> np.ndarray:
+        pool = self._labels.pool
+        if pool.unit != "box":
+            return self._scored(self._labels.image(row), self._labels.spacing(row))[0]
+        case = pool.samples[row].case
+        if self._case is None or self._case[0] != case:
+            self._case = (case, self._of_boxes(case))
+        # The samples of a case lie one after another in the pool.
+        return self._case[1][row - pool.rows_of_case[pool.cases[case].id][0]]
+
+    def _of_boxes(self, case: int) -> np.ndarray:
+        rows = self._labels.pool.rows_of_case[self._labels.pool.cases[case].id]
+        regions = [self._labels.region(row) for row in rows]
+        boxes = np.array([[*(part.start for part in each), *(part.stop for part in each)] for each in regions])
+        return self._scored(self._labels.cache.image(case), self._labels.spacing(rows[0]), boxes)
+
+    def _scored(
+        self, image: np.ndarray, spacing: tuple[float, ...] | None, boxes: np.ndarray | None = None
+    ) -> np.ndarray:
+        members = self._predict(np.asarray(image, np.float32))
+        return _in_columns(sample_scores(members, boxes, spacing, measure=self._measure))
+
+
+def _in_columns(scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    where = columns(scores["residual"].shape[1])
+    return np.concatenate([scores[name].reshape(len(scores[name]), -1) for name in where], axis=1)
