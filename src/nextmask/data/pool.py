@@ -120,7 +120,7 @@ class Pool:
         """Say which samples share a voxel with a labeled one, itself included; bool (samples,)."""
         first, last = np.split(self.bounds, 2, axis=1)
         shared = np.array(labeled)
-        for row in np.flatnonzero(labeled):
+        for row in np.flatnonzero(labeled).tolist():
             of_case = self.rows_of_case[self.case_of(row).id]
             shared[of_case] |= ((first[of_case] < last[row]) & (first[row] < last[of_case])).all(axis=1)
         return shared

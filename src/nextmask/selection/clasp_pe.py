@@ -22,7 +22,8 @@ def clasp_pe(
 ) -> Query:
     """Ask for every class its share by the uncertainty of that class, the rest by entropy; first with much noise, later less.
 
-    Source: ClaSP PE, TMLR 2026, https://arxiv.org/abs/2601.13677.
+    Source: C. T. Lüth, J. Traub et al., "Finally outshining the random baseline: a simple and effective solution for
+    active learning in 3D biomedical imaging", TMLR 2026, https://arxiv.org/abs/2601.13677.
 
     Faithful: floor(0.66 n) samples split evenly over the classes of foreground (the remainder over classes drawn at
     random), each from the samples with the highest mean p x entropy of that class; the rest by entropy; Gumbel noise of

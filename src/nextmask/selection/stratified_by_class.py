@@ -30,7 +30,8 @@ def stratified_by_class(
 ) -> Query:
     """Take a share of the query evenly from the lists of all classes, and the rest from the list of all samples.
 
-    Source: the class-stratified half of ClaSP PE, https://arxiv.org/abs/2601.13677; see `clasp_pe`.
+    Source: the class-stratified half of ClaSP PE, C. T. Lüth, J. Traub et al., TMLR 2026,
+    https://arxiv.org/abs/2601.13677; see `clasp_pe`.
 
     Faithful: floor(share x n) samples are split evenly over the classes, the remainder goes to classes drawn at random,
     the rest comes from ``scores``. Each list is in the order of its scores with power noise (``beta``).

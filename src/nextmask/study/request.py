@@ -27,7 +27,7 @@ class Request:
     strategy: str
     n: int | None = None
     minutes: float | None = None
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     apart: bool = False
 

@@ -17,18 +17,17 @@ from nextmask.data.files import Progress, digest, discard_temporaries
 from nextmask.data.pool import IGNORE, Pool, Sample, build_pool
 from nextmask.data.preprocess import Preprocessing, derive
 from nextmask.errors import DataError, StudyError
-
 from nextmask.selection.types import Strategy
 from nextmask.study import worklist
 from nextmask.study.annotations import AnnotationReport, Annotator, MaskFolder, fit_to_case, store_mask
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
 from nextmask.study.config import StudyConfig, read_config, refuse_changed, write_config
+from nextmask.study.cost import estimated_minutes
 from nextmask.study.evaluation import Task, evaluate
 from nextmask.study.evidence import Evidence, Report
 from nextmask.study.labels import Labels
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
-from nextmask.study.cost import estimated_minutes
 from nextmask.study.order import refuse_unfinished, same_query, trainable
 from nextmask.study.request import Request, answer, check_amount, find_strategy, recorded
 from nextmask.study.rounds import Round, StoredFile, fold
@@ -193,7 +192,7 @@ class Study:
             strategy: a name of `STRATEGIES`, or a function of one's own.
             per_patient: most samples of one patient in this query.
             per_volume: most samples of one case in this query.
-            spacing: fewest slices between two slices of a case that are asked for, now or in earlier rounds.
+            spacing: fewest slices from one slice of a case that is asked for to the next, now or in earlier rounds.
             options: keywords of the strategy.
 
         Raises:
