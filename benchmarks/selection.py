@@ -154,6 +154,7 @@ def one(task: Task, pool: OnePool, contestant: str, settings: Settings) -> Recor
     """Run one contestant in a process of its own, within the limits."""
     asked = {
         "contestant": contestant,
+        "section": task.section,
         "strategy": task.strategy,
         "pool": str(pool.path),
         "mapped": task.mapped,

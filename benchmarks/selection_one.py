@@ -14,7 +14,8 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def strategy(asked: dict[str, Any], signal: Path) -> dict[str, Any]:
     given = what_is_given(asked, pool, asked["n"])
     rows, picks = WARM_UP["nextmask" if asked["contestant"] == "nextmask" else "peer"]
     small = what_is_given(asked, np.array(pool[:rows]), min(asked["n"], picks))
-    compiled, first_call = compiling(lambda: contestant(small))
+    with nullcontext() if asked["section"] == "first call" else compiling_whatever_the_size():
+        compiled, first_call = compiling(lambda: contestant(small))
     late, answer, spent = timed(lambda: contestant(given), signal)
     found_out = {**spent, "first_call_s": first_call, "compile_s": compiled, "late_compile_s": late}
     if asked["contestant"] == "nextmask" and asked["strategy"] != "k_means":
@@ -132,10 +134,23 @@ def compiling(call: Callable[[], Any]) -> tuple[float, float]:
     return sum(timers), time.perf_counter() - started
 
 
+@contextmanager
+def compiling_whatever_the_size() -> Iterator[None]:
+    """Let nextmask compile on a small pool what it would compile only on a large one."""
+    limits = [
+        (module, module.WORTH_COMPILING)
+        for name, module in sys.modules.items()
+        if name.startswith("nextmask.selection") and hasattr(module, "WORTH_COMPILING")
+    ]
+    for module, _ in limits:
+        module.WORTH_COMPILING = 0
+    yield
+    for module, limit in limits:
+        module.WORTH_COMPILING = limit
+
+
 def watched(timers: list[float]) -> Any:
     """Note the seconds of every compilation; nothing where numba is not installed."""
-    from contextlib import nullcontext
-
     try:
         from numba.core.event import install_timer
     except ImportError:

@@ -146,5 +146,5 @@ USUAL = ",".join(name for name in SECTIONS if name != "huge")
 
 
 def shrunk(task: Task) -> Task:
-    """Make a task that takes seconds."""
-    return replace(task, samples=max(task.samples // 20, 500), n=max(task.n // 10, 5), mapped=task.mapped)
+    """Make a task that takes seconds; nothing is to be reached at that size."""
+    return replace(task, samples=max(task.samples // 20, 500), n=max(task.n // 10, 5), goal=None)

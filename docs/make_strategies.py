@@ -115,12 +115,11 @@ def sections(functions: Iterator[Callable[..., Any]] | list[Callable[..., Any]])
 
 
 def public(module: Any) -> list[Callable[..., Any]]:
-    """List the functions that a module offers: those of its __all__, or those that it defines."""
-    if hasattr(module, "__all__"):
-        return [getattr(module, name) for name in module.__all__ if inspect.isfunction(getattr(module, name))]
-    own = (thing for _, thing in inspect.getmembers(module, inspect.isfunction) if thing.__module__ == module.__name__)
-    shown = [thing for thing in own if not thing.__name__.startswith("_")]
-    return sorted(shown, key=lambda thing: inspect.unwrap(thing).__code__.co_firstlineno)
+    """List the functions that a module offers, file by file: those of its __all__, or those that it defines."""
+    names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+    found = [thing for thing in (getattr(module, name) for name in names) if inspect.isfunction(thing)]
+    offered = [thing for thing in found if thing.__module__.startswith(module.__name__)]
+    return sorted(offered, key=lambda thing: (thing.__module__, inspect.unwrap(thing).__code__.co_firstlineno))
 
 
 def evidence() -> Iterator[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 import typer
 
 from nextmask.cli import app
+from nextmask.selection import STRATEGIES
 from nextmask.selection.types import EVIDENCE
 from nextmask.study.config import StudyConfig
 
@@ -65,3 +67,41 @@ def test_documents_name_only_files_that_are_there():
     for name in ("README.md", "docs/one-round.md", "docs/log.md", "benchmarks/real_runs.md"):
         for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
             assert ((ROOT / name).parent / link).exists(), f"{name}: {link}"
+
+
+@pytest.fixture(scope="module")
+def make_strategies():
+    spec = spec_from_file_location("make_strategies", ROOT / "docs" / "make_strategies.py")
+    made = module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_the_list_of_strategies_says_what_their_docstrings_say(make_strategies):
+    written = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    # Not asserted on the texts themselves: a difference of a thousand lines helps nobody.
+    same = written == make_strategies.document()
+    assert same, "docs/strategies.md is out of date: run python docs/make_strategies.py"
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_says_whence_when_and_at_what_cost(name, make_strategies):
+    said = set(
+        re.findall(r"^(\w+): ", make_strategies.text_of(make_strategies.unwrapped(STRATEGIES[name])), re.MULTILINE)
+    )
+    assert {"Source", "Use", "Cost"} <= said
+    assert said & {"Faithful", "Adapted"}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_has_its_entry(name, make_strategies):
+    text = make_strategies.document()
+    assert f"| [{name}](#{name}) |" in text
+    assert f"\n### {name}\n" in text
+
+
+def test_the_list_of_strategies_links_to_what_is_there():
+    text = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    headings = set(re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+    for link in re.findall(r"\]\(([^):]+)\)", text):
+        assert link[1:] in headings if link.startswith("#") else (ROOT / "docs" / link).exists(), link

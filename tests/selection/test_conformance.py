@@ -26,6 +26,7 @@ def _pool(embeddings: np.ndarray, patients: int = 7) -> Pool:
         "mutual_information": rng.random(samples) / 2,
         "contour_variance": rng.random(samples) / 4,
         "class_uncertainty": rng.random((samples, 3)).round(1) * [1, 1, 0],
+        "class_share": np.maximum(rng.random((samples, 3)) - 0.7, 0) * [1, 1, 0],
         "foreground_share": np.maximum(rng.random(samples) - 0.3, 0),
         "residual": (rng.dirichlet(np.ones(4), samples) - np.eye(4)[rng.integers(4, size=samples)]) / 3,
         "difficulty": rng.random(samples),
@@ -137,7 +138,7 @@ def test_leaves_the_callers_arrays_alone(strategy: str) -> None:
     pool = POOLS["clustered"]()
     before = {name: array.copy() for name, array in pool.items()}
     labeled = _labeled(len(pool["patient"]), "few")
-    STRATEGIES[strategy](**{name: pool[name] for name in needs(STRATEGIES[strategy])}, labeled=labeled, n=5, rng=_rng()).rows
+    STRATEGIES[strategy](**{name: pool[name] for name in needs(STRATEGIES[strategy])}, labeled=labeled, n=5, rng=_rng())
     for name, array in pool.items():
         np.testing.assert_array_equal(array, before[name])
     np.testing.assert_array_equal(labeled, _labeled(len(labeled), "few"))

@@ -112,11 +112,19 @@ def test_classes_by_hand() -> None:
 
 
 def test_clasp_pe_by_hand() -> None:
-    rows = clasp_pe(GLOBAL, CLASSES, _cold(9), 6, rng=_rng(0), beta=np.inf).rows.tolist()
+    rows = clasp_pe(GLOBAL, CLASSES, CLASSES, _cold(9), 6, rng=_rng(0), beta=np.inf).rows.tolist()
     assert rows == stratified_by_class(CLASSES, GLOBAL, _cold(9), 6, _rng(0)).rows.tolist()
-    query = clasp_pe(GLOBAL, CLASSES, np.isin(np.arange(9), [0, 8]), 3, rng=_rng(), beta=np.inf)
+    query = clasp_pe(GLOBAL, CLASSES, CLASSES, np.isin(np.arange(9), [0, 8]), 3, rng=_rng(), beta=np.inf)
     # floor(1.98) = 1 for a class drawn at random: 1 for class 1 or 3 for class 2; then 1, 2, 6 of the global list.
     assert query.rows.tolist() in ([1, 2, 6], [3, 1, 2])
+
+
+def test_clasp_pe_draws_at_random_for_a_class_that_is_never_predicted_however_uncertain() -> None:
+    never = np.where([True, False], CLASSES, 0)
+    query = clasp_pe(GLOBAL, CLASSES, never, _cold(9), 4, rng=_rng(), share=1.0)
+    reasons = " ".join(query.reasons)
+    assert "class 2, which the segmenter predicts nowhere" in reasons
+    assert "class 1, which" not in reasons
 
 
 def test_clasp_pe_adds_noise_to_every_list() -> None:
@@ -134,7 +142,7 @@ def test_clasp_pe_adds_noise_to_every_list() -> None:
     taken: list[int] = []
     for turn in [order[place % 3] for place in range(int(0.66 * 17))] + [3] * (17 - int(0.66 * 17)):
         taken.append(next(row for row in lists[turn] if row not in taken))
-    assert clasp_pe(overall, by_class, labeled, 17, rng=_rng(3)).rows.tolist() == taken
+    assert clasp_pe(overall, by_class, by_class, labeled, 17, rng=_rng(3)).rows.tolist() == taken
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 4, 7])
@@ -198,7 +206,7 @@ def test_rounds_beyond_the_schedule_go_on() -> None:
     # Published code has a list of one beta a round, and an index error after the last.
     scores = _rng(1).random((40, 2))
     for known in (0, 8, 20, 38):
-        query = clasp_pe(scores[:, 0], scores, np.arange(40) < known, 2, rng=_rng())
+        query = clasp_pe(scores[:, 0], scores, scores, np.arange(40) < known, 2, rng=_rng())
         assert f"(beta {min(100, 10 ** (2 * known / 8)):.3g})" in query.reasons[-1]
 
 
@@ -208,7 +216,7 @@ def test_class_shares_between_nothing_and_everything() -> None:
     whole = stratified_by_class(CLASSES, GLOBAL, _cold(9), 4, _rng(), share=1)
     assert sorted(whole.numbers["of_class"].tolist()) == [1, 1, 2, 2]
     with pytest.raises(SelectionError, match=r"share is 1\.5"):
-        clasp_pe(GLOBAL, CLASSES, _cold(9), 4, rng=_rng(), share=1.5)
+        clasp_pe(GLOBAL, CLASSES, CLASSES, _cold(9), 4, rng=_rng(), share=1.5)
 
 
 # -- stochastic batches ------------------------------------------------------------------------------------------------
@@ -360,6 +368,7 @@ def test_randomness_comes_from_the_generator_that_is_handed_in(name: str) -> Non
         "uncertainty": scores[:, 0],
         "mutual_information": scores[:, 0],
         "class_uncertainty": scores,
+        "class_share": scores,
         "contour_variance": scores[:, 1],
         "foreground_share": np.maximum(scores[:, 2] - 0.2, 0),
     }
@@ -379,7 +388,7 @@ def test_presets_name_their_evidence() -> None:
     assert {name: needs(STRATEGIES[name]) for name in PRESETS} == {
         "power_entropy": ("uncertainty",),
         "power_bald": ("mutual_information",),
-        "clasp_pe": ("uncertainty", "class_uncertainty"),
+        "clasp_pe": ("uncertainty", "class_uncertainty", "class_share"),
         "stochastic_batches_entropy": ("uncertainty",),
         "ceal": ("contour_variance", "foreground_share"),
     }

@@ -69,19 +69,19 @@ def test_strategies_see_read_only_arrays() -> None:
         return np.flatnonzero(~labeled)[:n]
 
     mine = np.ones((6, 2))
-    select(greedy, {"embeddings": lambda: mine}, LABELED, 1, rng=_rng()).rows
+    select(greedy, {"embeddings": lambda: mine}, LABELED, 1, rng=_rng())
     mine[0] = 2  # the caller's own array stays writable
 
 
 @pytest.mark.parametrize("n", [0, -1, 5])
 def test_refuses_an_impossible_number(n: int) -> None:
     with pytest.raises(SelectionError, match=f"{n} samples were asked for, and 4 of 6 are unlabeled"):
-        select(_answering([1]), {}, LABELED, n, rng=_rng()).rows
+        select(_answering([1]), {}, LABELED, n, rng=_rng())
 
 
 def test_refuses_labeled_that_is_not_bool() -> None:
     with pytest.raises(SelectionError, match="labeled is int64"):
-        select(_answering([1]), {}, LABELED.astype(np.int64), 1, rng=_rng()).rows
+        select(_answering([1]), {}, LABELED.astype(np.int64), 1, rng=_rng())
 
 
 def test_evidence_that_does_not_exist_gets_a_suggestion() -> None:
@@ -102,7 +102,7 @@ def test_a_strategy_that_does_not_know_what_is_labeled_is_refused() -> None:
 
 def test_evidence_that_is_not_there_yet_is_named() -> None:
     with pytest.raises(SelectionError, match=r"'most_uncertain' needs uncertainty .*no more than: embeddings"):
-        select(most_uncertain, {"embeddings": _never}, LABELED, 1, rng=_rng()).rows
+        select(most_uncertain, {"embeddings": _never}, LABELED, 1, rng=_rng())
 
 
 @pytest.mark.parametrize(
@@ -112,12 +112,12 @@ def test_evidence_that_is_not_there_yet_is_named() -> None:
 )
 def test_refuses_evidence_of_another_shape(uncertainty: np.ndarray) -> None:
     with pytest.raises(SelectionError, match="Expected floating of shape \\(samples\\) with 6 samples"):
-        select(most_uncertain, {"uncertainty": lambda: uncertainty}, LABELED, 1, rng=_rng()).rows
+        select(most_uncertain, {"uncertainty": lambda: uncertainty}, LABELED, 1, rng=_rng())
 
 
 def test_refuses_embeddings_without_columns() -> None:
     with pytest.raises(SelectionError, match=r"shape \(6, 0\)"):
-        select(k_center, {"embeddings": lambda: np.zeros((6, 0))}, LABELED, 1, rng=_rng()).rows
+        select(k_center, {"embeddings": lambda: np.zeros((6, 0))}, LABELED, 1, rng=_rng())
 
 
 def test_names_the_rows_that_are_not_finite() -> None:
@@ -125,7 +125,7 @@ def test_names_the_rows_that_are_not_finite() -> None:
     embeddings[7, 1] = np.nan
     embeddings[4999, 2] = -np.inf
     with pytest.raises(SelectionError, match="embeddings is NaN or infinite in 2 of 5000 rows: 7, 4999"):
-        select(k_center, {"embeddings": lambda: embeddings}, np.zeros(5000, dtype=bool), 1, rng=_rng()).rows
+        select(k_center, {"embeddings": lambda: embeddings}, np.zeros(5000, dtype=bool), 1, rng=_rng())
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ def test_names_the_rows_that_are_not_finite() -> None:
 )
 def test_refuses_a_wrong_answer(rows: object, fault: str) -> None:
     with pytest.raises(SelectionError, match=f"Strategy 'mine' answered with {fault}"):
-        select(_answering(rows), {}, LABELED, 2, rng=_rng()).rows
+        select(_answering(rows), {}, LABELED, 2, rng=_rng())
 
 
 def test_every_message_has_three_parts() -> None:
     with pytest.raises(SelectionError) as caught:
-        select(_answering([1]), {}, LABELED, 2, rng=_rng()).rows
+        select(_answering([1]), {}, LABELED, 2, rng=_rng())
     assert "Expected" in str(caught.value)
     assert str(caught.value).count(". ") == 2

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nextmask.errors import SelectionError, StudyError
+from nextmask.selection.types import because
 from nextmask.study.cost import estimated_minutes
-from nextmask.study.request import Request
+from nextmask.study.request import Request, with_class_names
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
 from nextmask.study.summary import facts, summary, write_report
@@ -131,6 +132,12 @@ def test_minutes_are_counted_by_slices(home, made_study, tmp_path, small_config)
     slices.query(2, "random")
     slices.annotate(home.parent / "patients" / "masks")
     assert "about 3 minutes" in facts(slices)["labeled"]
+
+
+def test_reasons_call_classes_by_their_names():
+    query = because([4, 2], "for class {number}, as class 1 is", number=[1, 2])
+    reasons = with_class_names(query, ("wall", "lobe")).reasons
+    assert reasons == ("for class wall, as class wall is", "for class lobe, as class wall is")
 
 
 def test_a_round_of_an_older_ledger_is_recognised():

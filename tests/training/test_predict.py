@@ -81,6 +81,54 @@ def test_predicting_twice_is_the_same_and_leaves_the_image_alone():
     assert np.array_equal(one.predict(picture), one.predict(picture))
 
 
+class Pointwise(torch.nn.Module):
+    """A network that sees one voxel at a time: what it says is mirrored with the image."""
+
+    def __init__(self, config):
+        super().__init__()
+        convolution = torch.nn.Conv2d if config.dimensions == 2 else torch.nn.Conv3d
+        self.convolution = convolution(config.channels, config.classes, 1)
+
+    def forward(self, images):
+        return self.convolution(images)
+
+
+FLIPPED = [(FLAT, (40, 24)), (FLAT, (20, 51)), (FLAT, (3, 33, 40)), (SOLID, (9, 20, 18))]
+
+
+@pytest.mark.parametrize(("config", "shape"), FLIPPED)
+def test_members_of_an_equivariant_network_are_equal(config, shape):
+    torch.manual_seed(0)
+    one, picture = Segmenter(config, Pointwise(config).eval()), image(*shape)
+    members = list(one.predict_flips(picture))
+    assert len(members) == 4
+    assert np.ptp(members[0], axis=(-2, -1)).min() > 0.1  # a member that was not mirrored back would differ
+    for member in members:
+        np.testing.assert_allclose(member, one.predict(picture), atol=1e-5)
+
+
+@pytest.mark.parametrize(("config", "shape"), FLIPPED)
+def test_members_are_predictions_of_the_mirrored_image_on_its_own_grid(config, shape):
+    one, picture = segmenter(config), image(*shape)
+    picture.setflags(write=False)
+    members = list(one.predict_flips(picture))
+    for member, axes in zip(members, [(), (-2,), (-1,), (-2, -1)], strict=True):
+        assert member.shape == (3, *shape)
+        assert member.dtype == np.float32
+        assert member.flags.c_contiguous
+        np.testing.assert_array_equal(member, np.flip(one.predict(np.flip(picture, axes)), axes))
+    assert all(np.abs(members[0] - member).max() > 1e-3 for member in members[1:])
+
+
+def test_members_are_made_one_at_a_time(monkeypatch):
+    one, made = segmenter(), []
+    monkeypatch.setattr(Segmenter, "predict", lambda self, picture: made.append(1) or picture)
+    members = one.predict_flips(image(4, 4))
+    assert not made
+    next(members)
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize(("config", "shape"), [(FLAT, (40, 24)), (FLAT, (20, 11)), (SOLID, (8, 20, 30))])
 def test_vectors_of_a_batch_are_those_of_its_images(config, shape):
     one = segmenter(config)

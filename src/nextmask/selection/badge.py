@@ -44,12 +44,13 @@ def badge(embeddings: Embeddings, residual: PerClass, labeled: Labeled, n: int, 
 
     Cost: two passes over N (d + classes) numbers, then some evaluations a pick: rows are drawn from old, too large distances
     and accepted with the chance exact / old, which is the exact distribution. Gradients are never formed: distances come from
-    the factors. Memory beside the arrays: some 20 bytes a sample and one block of rows.
+    the factors. Memory beside the arrays: some 30 bytes a sample and n rows in float64.
     """
-    search = _Search(_Gradients.of(embeddings, residual), np.where(labeled, 0.0, np.inf))
+    search = _Search(_Gradients.of(embeddings, residual), np.where(labeled, 0.0, np.inf), n)
     uniform = _uniform(rng)
-    row = int(np.argmax(np.where(labeled, -1.0, search.gradients.norm)))
-    rows, squares = [], []
+    row: int | None = int(np.argmax(np.where(labeled, -1.0, search.gradients.norm)))
+    rows: list[int] = []
+    squares: list[float] = []
     while row is not None and len(rows) < n:
         rows.append(row)
         squares.append(search.bound[row])
@@ -96,6 +97,17 @@ class _Gradients:
         along = np.einsum("ij,ij->i", difference, difference)
         return length * along + _products(rest, rest) * self.embedding_square[other]
 
+    def nearest(self, row: int, others: Rows, products: Squares) -> Rows:
+        """List those of the others that may be nearest to a row, given the products x_i.x_j to float64 precision.
+
+        By the form in which digits cancel: others that are farther by more than rounding can explain are left out.
+        """
+        own, theirs = (self.embedding_square[rows] * self.residual_square[rows] for rows in (row, others))
+        squares = own + theirs - 2 * products * _products(self.residual[[row]], self.residual[others])
+        terms = self.embeddings.shape[1] + self.residual.shape[1] + 16
+        rounding = (own + theirs) * terms * np.finfo(np.float64).eps
+        return others[squares - rounding <= (squares + rounding).min(initial=np.inf)]
+
 
 class _Search:
     """Draws rows by the squared distance of their gradient to the nearest one taken.
@@ -104,14 +116,16 @@ class _Search:
     rows that cannot be drawn.
     """
 
-    def __init__(self, gradients: _Gradients, bound: Squares) -> None:
+    def __init__(self, gradients: _Gradients, bound: Squares, n: int) -> None:
         self.gradients, self.bound = gradients, bound
         self._taken: list[int] = []
+        self._embeddings = np.empty((n, gradients.embeddings.shape[1]))
         self._seen = np.zeros(len(bound), dtype=np.int32)
         self._sums = np.empty(-(-len(bound) // ROWS_PER_SUM))
 
     def take(self, row: int) -> None:
         """Add a row to those from which distances count."""
+        self._embeddings[len(self._taken)] = self.gradients.embeddings[row]
         self._taken.append(row)
         self.bound[row] = 0.0
         if len(self._taken) == 1:
@@ -143,9 +157,12 @@ class _Search:
 
     def _bring_up_to_date(self, row: int) -> None:
         """Compare a row with those taken since it was last looked at."""
-        for others in slices(len(self._taken), BLOCK, int(self._seen[row])):
-            squares = self.gradients.squared_distances(np.array([row]), np.array(self._taken[others]))
-            self.bound[row] = min(self.bound[row], squares.min())
+        since = slice(int(self._seen[row]), len(self._taken))
+        products = self._embeddings[since] @ self.gradients.embeddings[row].astype(np.float64)
+        others = np.array(self._taken[since], dtype=np.int64)
+        near = self.gradients.nearest(row, others, products)
+        squares = self.gradients.squared_distances(np.array([row]), near)
+        self.bound[row] = squares.min(initial=self.bound[row])
         self._seen[row] = len(self._taken)
 
     def _bring_all_up_to_date(self) -> None:
@@ -166,7 +183,7 @@ class _Search:
 
 def _products(one: Float[np.ndarray, "#rows classes"], other: Float[np.ndarray, "#rows classes"]) -> Squares:
     """Multiply row by row, always in the same order: equal rows must give equal products, whatever rows are around."""
-    total = np.zeros(max(len(one), len(other)))
+    total = np.zeros(np.broadcast_shapes(one.shape, other.shape)[0])
     for of_class in range(one.shape[1]):
         total += one[:, of_class] * other[:, of_class]
     return total
@@ -181,10 +198,14 @@ def _explained(rows: Rows, distance: Squares, norm: Squares, labeled: Labeled, n
     left = ~labeled
     left[rows] = False
     repeats = np.flatnonzero(left)[: n - len(rows)]
-    largest = because(rows[:1], "would change the segmenter most of all unlabeled samples: gradient {gradient:.3g}", gradient=norm[rows[:1]])
+    largest = because(
+        rows[:1],
+        "would change the segmenter most of all unlabeled samples: gradient {gradient:.3g}",
+        gradient=norm[rows[:1]],
+    )
     drawn = because(
         rows[1:],
-        "drawn as unlike those before in how it would change the segmenter: gradient {gradient:.3g}, {distance:.3g} from the nearest",
+        "drawn as it would change the segmenter unlike those before: gradient {gradient:.3g}, {distance:.3g} from the nearest",
         gradient=norm[rows[1:]],
         distance=distance[1:],
     )

@@ -13,6 +13,7 @@ BETA = exponential(1, 100, until=0.2)
 def clasp_pe(
     uncertainty: Uncertainty,
     class_uncertainty: PerClass,
+    class_share: PerClass,
     labeled: Labeled,
     n: int,
     *,
@@ -43,4 +44,6 @@ def clasp_pe(
     Cost: O(C N log N) time for C classes, C + 1 numbers per sample of memory.
     """
     dial = at(beta, labeled.mean())
-    return stratified_by_class(class_uncertainty, uncertainty, labeled, n, rng, share=share, beta=dial)
+    # What little probability a class has that is predicted nowhere says nothing of where it is.
+    of_classes = np.where(class_share.max(axis=0) > 0, class_uncertainty, 0)
+    return stratified_by_class(of_classes, uncertainty, labeled, n, rng, share=share, beta=dial)

@@ -7,6 +7,7 @@ from scipy.stats import rankdata
 from nextmask.errors import SelectionError
 from nextmask.selection.geometry.k_means import k_means
 from nextmask.selection.geometry.nearby import mean_distance_nearby
+from nextmask.selection.geometry.side_by_side import slices
 from nextmask.selection.geometry.visiting import clusters_wanted, rounded, visit
 from nextmask.selection.types import Embeddings, Labeled, Query, Uncertainty, because
 
@@ -108,12 +109,21 @@ def _ranks(values: Numbers, cluster: Clusters) -> Numbers:
 
 def _standardised(embeddings: Embeddings) -> Float[np.ndarray, "samples dims"]:
     """Give every dimension mean 0 and variance 1; a dimension that does not vary says nothing, and is 0."""
-    mean, spread = embeddings.mean(axis=0, dtype=np.float64), embeddings.std(axis=0, dtype=np.float64)
+    mean, spread = _mean_and_spread(embeddings)
     points = np.empty(embeddings.shape, dtype=np.float64 if len(embeddings) <= SMALL_POOL else np.float32)
     # A spread this small beside the mean is the rounding of a constant.
     varies = spread > 1e-12 * np.abs(mean)
     scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=varies)
-    for start in range(0, len(points), BLOCK):
-        block = slice(start, start + BLOCK)
+    for block in slices(len(points), BLOCK):
         points[block] = np.subtract(embeddings[block], mean, dtype=np.float64) * scale
     return points
+
+
+def _mean_and_spread(embeddings: Embeddings) -> tuple[Float[np.ndarray, " dims"], Float[np.ndarray, " dims"]]:
+    """Give the mean and standard deviation of each dimension; NumPy's own would hold a float64 copy of the pool."""
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for block in slices(len(embeddings), BLOCK):
+        centred = np.subtract(embeddings[block], mean, dtype=np.float64)
+        squares += np.einsum("ij,ij->j", centred, centred)
+    return mean, np.sqrt(squares / len(embeddings))

@@ -1,5 +1,7 @@
 """k-center in two stages: for pools that one pass, one memory or one machine cannot hold."""
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -77,9 +79,7 @@ def merge(
     return _stage(finalists, np.zeros(len(finalists), dtype=bool), n, rng, centres).rows
 
 
-def _stage(
-    embeddings: Embeddings, labeled: Labeled, n: int, rng: np.random.Generator, centres: Others | None
-) -> Chain:
+def _stage(embeddings: Embeddings, labeled: Labeled, n: int, rng: np.random.Generator, centres: Others | None) -> Chain:
     begin = Centres(embeddings, np.flatnonzero(labeled))
     if centres is not None and len(centres):
         begin = Centres(centres, np.arange(len(centres)))
@@ -93,7 +93,7 @@ def _parts(samples: int, shards: int | None) -> list[slice]:
     if shards < 1:
         raise SelectionError(f"shards is {shards}. Expected one or more. Leave it out for a million samples a shard.")
     edges = np.linspace(0, samples, min(shards, samples) + 1).astype(np.int64)
-    return [slice(int(start), int(stop)) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(int(start), int(stop)) for start, stop in pairwise(edges)]
 
 
 def _explained(chain: Chain, rows: np.ndarray, radius: float, shards: int, finalists: int) -> Query:

@@ -93,6 +93,7 @@ EVIDENCE = {
     "mutual_information": Evidence("how much the members of an ensemble contradict one another (BALD)"),
     "contour_variance": Evidence("variance of the members, weighted by the distance to the predicted contour (CEAL)"),
     "class_uncertainty": Evidence("uncertainty of each class but background, probability x entropy", axes=("samples", "classes")),
+    "class_share": Evidence("share of voxels predicted of each class but background", axes=("samples", "classes")),
     "foreground_share": Evidence("share of the sample's voxels that are predicted to be foreground, 0 to 1"),
     "selective": Evidence("mean uncertainty inside of what may be the object, and along its edge", ("samples", "scores")),
     "residual": Evidence("mean probability minus predicted share, per class", axes=("samples", "classes")),

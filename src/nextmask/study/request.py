@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -86,6 +87,15 @@ def answer(
         return select_within(asked, evidence, labeled, request.minutes, rng=rng)
     assert request.n is not None
     return select(asked, evidence, labeled, request.n, rng=rng)
+
+
+def with_class_names(query: Query, classes: Sequence[str]) -> Query:
+    """Call classes by their names in the reasons of a query; strategies know only their numbers."""
+
+    def named(match: re.Match[str]) -> str:
+        return f"class {classes[int(match[1]) - 1]}"
+
+    return Query(query.rows, tuple(re.sub(r"\bclass (\d+)", named, why) for why in query.reasons), query.numbers)
 
 
 def recorded(query: Query) -> dict[str, Any]:

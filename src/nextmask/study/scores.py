@@ -42,6 +42,7 @@ def columns(classes: int) -> dict[str, slice]:
         "foreground_share": 1,
         "selective": 2,
         "class_uncertainty": classes - 1,
+        "class_share": classes - 1,
         "residual": classes,
     }
     stops = accumulate(lengths.values())

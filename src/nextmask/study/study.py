@@ -29,7 +29,7 @@ from nextmask.study.labels import Labels
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
 from nextmask.study.order import refuse_unfinished, same_query, trainable
-from nextmask.study.request import Request, answer, check_amount, find_strategy, recorded
+from nextmask.study.request import Request, answer, check_amount, find_strategy, recorded, with_class_names
 from nextmask.study.rounds import Round, StoredFile, fold
 from nextmask.study.versions import versions
 
@@ -329,7 +329,7 @@ class Study:
         """Ask the strategy, write the worklist, and return what the ledger should know of the query."""
         evidence = self._evidence(segmenter)
         rng = np.random.default_rng([self.config.seed, number])
-        query = answer(request, strategy, evidence.mapping(), self.labeled, rng)
+        query = with_class_names(answer(request, strategy, evidence.mapping(), self.labeled, rng), self.config.classes)
         rows = query.rows.tolist()
         cost = estimated_minutes(self.pool, self.config)[rows]
         listed = worklist.write(self.folder, number, self.pool, rows, cost, query.reasons or [""] * len(rows))

@@ -36,7 +36,7 @@ def test_variance_at_the_contour_weighs_less_than_the_same_far_from_it() -> None
 def test_no_detection_is_an_answer_and_not_nan() -> None:
     nothing = np.zeros((5, 6, 7), dtype=bool)
     variance = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32)
-    assert signed_distance(nothing, 10) is None
+    assert signed_distance(nothing, 10.0) is None
     assert contour_variance_map(variance, nothing) is None
     assert contour_variance(variance, nothing) is None
 
@@ -52,8 +52,8 @@ def test_millimetres_count_and_not_voxels() -> None:
     """The same ball on a grid twice as fine along the last axis scores about the same."""
     ball = _ball()
     variance = np.where(ball, 0.1, 0.02).astype(np.float32)
-    coarse = contour_variance(variance, ball, (1.0, 1.0, 1.0), reach=6)
-    fine = contour_variance(np.repeat(variance, 2, axis=2), np.repeat(ball, 2, axis=2), (1.0, 1.0, 0.5), reach=6)
+    coarse = contour_variance(variance, ball, (1.0, 1.0, 1.0), reach=6.0)
+    fine = contour_variance(np.repeat(variance, 2, axis=2), np.repeat(ball, 2, axis=2), (1.0, 1.0, 0.5), reach=6.0)
     assert fine == pytest.approx(coarse, rel=0.08)
 
 
@@ -61,7 +61,7 @@ def test_empty_surroundings_change_nothing() -> None:
     ball = _ball(25, 5)
     variance = np.random.default_rng(0).random(ball.shape).astype(np.float32) * ball
     wide = [np.pad(values, 20) for values in (variance, ball)]
-    assert contour_variance(*wide, reach=6) == pytest.approx(contour_variance(variance, ball, reach=6), rel=1e-9)
+    assert contour_variance(*wide, reach=6.0) == pytest.approx(contour_variance(variance, ball, reach=6.0), rel=1e-9)
 
 
 def test_runs_from_0_to_1() -> None:

@@ -16,15 +16,17 @@ RNG = np.random.default_rng(0)
 
 
 def _naive(
-    values: np.ndarray, size: Sequence[int], n: int, taken: Sequence[Sequence[int]] = (), stride: int = 1
+    values: np.ndarray, size: Sequence[int], n: int, taken: Sequence[Sequence[int]] | np.ndarray = (), stride: int = 1
 ) -> list[tuple[tuple[int, ...], float]]:
     """Average every box by itself; take the best, of equals the first; strike all that overlap; again."""
-    starts = list(product(*(range(0, length - side + 1, stride) for length, side in zip(values.shape, size, strict=True))))
+    starts = list(
+        product(*(range(0, length - side + 1, stride) for length, side in zip(values.shape, size, strict=True)))
+    )
     means = {start: values[_slices(start, size)].mean(dtype=np.float64) for start in starts}
     chosen = [(box[: len(size)], box[len(size) :]) for box in taken]
     picks: list[tuple[tuple[int, ...], float]] = []
     while len(picks) < n:
-        free = [s for s in starts if not any(_overlap(s, [a + b for a, b in zip(s, size)], *box) for box in chosen)]
+        free = [s for s in starts if not any(_overlap(s, np.add(s, size), *box) for box in chosen)]
         if not free:
             break
         best = max(free, key=lambda start: means[start])  # the first of equals
@@ -91,7 +93,7 @@ def test_boxes_of_the_same_content_have_the_same_mean_to_the_bit() -> None:
 def test_earlier_boxes_are_kept_clear_of() -> None:
     values = MAPS["noise"]
     first, _ = best_patches(values, (3, 4, 5), 2)
-    taken = [(*start, *(start + (3, 4, 5))) for start in first]
+    taken = np.hstack([first, first + np.array([3, 4, 5])])
     again, _ = best_patches(values, (3, 4, 5), 50, taken=taken)
     everything, _ = best_patches(values, (3, 4, 5), 52)
     np.testing.assert_array_equal(again, everything[2:])  # a box taken before is not found again

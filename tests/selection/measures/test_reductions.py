@@ -33,12 +33,14 @@ def _disk(size: int, sure: float = 0.6, radius: int = 5) -> np.ndarray:
 def _in_empty_surroundings(probabilities: np.ndarray, width: int) -> np.ndarray:
     """Add certain background on every side of an image."""
     wide = np.pad(probabilities, [(0, 0)] + [(width, width)] * (probabilities.ndim - 1))
-    wide[0] += 1 - wide.sum(axis=0)
+    wide[0][wide.sum(axis=0) == 0] = 1
     return wide
 
 
 def _three_classes(shape: tuple[int, ...] = (6, 20, 24)) -> np.ndarray:
-    return np.random.default_rng(0).dirichlet((4, 1, 1), size=shape).transpose(-1, *range(len(shape))).astype(np.float32)
+    return (
+        np.random.default_rng(0).dirichlet((4, 1, 1), size=shape).transpose(-1, *range(len(shape))).astype(np.float32)
+    )
 
 
 def test_mean_does_not_grow_with_the_field_of_view() -> None:
@@ -78,14 +80,14 @@ def test_foreground_grows_in_the_plane_only_where_the_spacing_is_unknown() -> No
     probabilities = np.zeros((2, 3, 11, 11), dtype=np.float32)
     probabilities[0] = 1
     probabilities[:, 1, 5, 5] = 0.1, 0.9
-    assert predicted_foreground(probabilities, 2).sum(axis=(1, 2)).tolist() == [0, 13, 0]
-    assert predicted_foreground(probabilities, 0).sum() == 1
-    assert predicted_foreground(probabilities, 2, (2.0, 1.0, 1.0)).sum(axis=(1, 2)).tolist() == [1, 13, 1]
-    assert predicted_foreground(probabilities, 2, (10.0, 0.5, 2.0))[1, :, 5].sum() == 9
+    assert predicted_foreground(probabilities, 2.0).sum(axis=(1, 2)).tolist() == [0, 13, 0]
+    assert predicted_foreground(probabilities, 0.0).sum() == 1
+    assert predicted_foreground(probabilities, 2.0, (2.0, 1.0, 1.0)).sum(axis=(1, 2)).tolist() == [1, 13, 1]
+    assert predicted_foreground(probabilities, 2.0, (10.0, 0.5, 2.0))[1, :, 5].sum() == 9
 
 
 def test_a_tie_with_the_background_is_background() -> None:
-    assert not predicted_foreground(np.full((2, 3, 3), 0.5), 0).any()
+    assert not predicted_foreground(np.full((2, 3, 3), 0.5), 0.0).any()
     assert foreground_share(np.array([[0.5, 0.2, 0.2], [0.5, 0.5, 0.3], [0.0, 0.3, 0.5]])) == pytest.approx(2 / 3)
 
 
@@ -132,7 +134,7 @@ def test_means_of_classes() -> None:
     probabilities[:, 0, 1] = 0.2, 0.8, 0, 0
     probabilities[:, 0, 6] = 0.2, 0, 0.8, 0
     values = np.arange(9.0)[None]
-    means, counts = means_of_classes(values, probabilities, radius=1)
+    means, counts = means_of_classes(values, probabilities, radius=1.0)
     np.testing.assert_allclose(means, [1, 6, 0])
     assert counts.tolist() == [3, 3, 0]  # the third class is predicted nowhere, and says so
 

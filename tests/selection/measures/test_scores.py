@@ -24,7 +24,7 @@ SPACING = (4.0, 1.0, 1.0)
 def _members(empty_slices: int = 2) -> list[np.ndarray]:
     """Three members (3, 6, 20, 24) that find two structures, each a little elsewhere, but not in the last slices."""
     rng = np.random.default_rng(0)
-    z, y, x = np.mgrid[:6, :20, :24]
+    _, y, x = np.mgrid[:6, :20, :24]
     members = []
     for _ in range(3):
         logits = np.zeros((3, 6, 20, 24))
@@ -49,9 +49,11 @@ def test_a_whole_image_is_one_sample() -> None:
     np.testing.assert_allclose(scores["class_uncertainty"][0], class_uncertainty(mean, measured["entropy"], around))
     np.testing.assert_allclose(scores["residual"][0], residual(mean))
     np.testing.assert_allclose(scores["selective"][0], selective_scores(mean, measured["entropy"]))
-    bare = predicted_foreground(mean, 0)
+    bare = predicted_foreground(mean, 0.0)
     assert scores["contour_variance"] == pytest.approx(contour_variance(measured["variance"], bare, SPACING))
     assert scores["foreground_share"] == pytest.approx(bare.mean())
+    predicted = np.argmax(mean, axis=0)
+    np.testing.assert_allclose(scores["class_share"][0], [(predicted == label).mean() for label in (1, 2)])
 
 
 def test_slices_are_scored_by_what_is_predicted_in_them() -> None:

@@ -8,16 +8,17 @@ the order of the rows nor the number of threads can change a pick.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nextmask.selection.geometry.compiled import compiled
-from nextmask.selection.geometry.groups import Groups, sorted_into_groups, spans
-from nextmask.selection.geometry.sketch import Points, Sketch, blocks, sketch
+from nextmask.selection.geometry.groups import Groups, sorted_into_groups
+from nextmask.selection.geometry.side_by_side import side_by_side, slices
+from nextmask.selection.geometry.sketch import Points, Sketch, sketch
 
 WORTH_COMPILING = 20_000_000
 """Pairs of samples from which compiled loops repay their loading."""
@@ -25,11 +26,8 @@ WORTH_COMPILING = 20_000_000
 COLUMNS = 4096
 """Samples whose products with a block of others are held at a time, so that they stay in the processor's cache."""
 
-ROWS = 256
+ROWS = 128
 """Rows of such a block."""
-
-GAP = 256
-"""Samples that are rather looked at in vain than make two products out of one."""
 
 WIDTH = 4096
 """Squared distances of sketches, below 2^24, share an entry of the table of similarities by so many."""
@@ -90,9 +88,8 @@ class Coverage:
         """Bound from above what each row would add."""
         if self._bound is None:
             self._bound = np.zeros(len(self._pool))
-            for start, stop in pairwise(self._groups.starts.tolist()):
-                for block in blocks(start, stop, ROWS):
-                    self._add_bounds(block, self._bound[block])
+            with side_by_side() as run:
+                deque(run(self._bound_rows, slices(len(self._pool), ROWS)), maxlen=0)
         return self._bound[self._place]
 
     def gain(self, row: int) -> tuple[float, int]:
@@ -114,8 +111,7 @@ class Coverage:
         self._group_reach = self._group_reaches()
         changed = np.flatnonzero(self.best[places] > before)
         if self._bound is not None:
-            for block in blocks(0, len(changed), ROWS):
-                some = changed[block]
+            for some in (changed[block] for block in slices(len(changed), ROWS)):
                 self._lower_bounds(places[some], before[some], limit[some])
 
     def _limits(self, places: Places) -> Float[np.ndarray, " some"]:
@@ -131,34 +127,37 @@ class Coverage:
         reach[used] = np.where(farthest > 0, np.sqrt(farthest), -np.inf)
         return reach
 
-    def _add_bounds(self, rows: slice, bound: Values) -> None:
-        own, loop = self._pool.at(rows), self._loops.add_bounds if self._loops else _add_bounds
+    def _bound_rows(self, rows: slice) -> None:
+        """Add up what these rows of the sorted pool may at most add."""
+        own, add = self._pool.at(rows), self._loops.add_bounds if self._loops else _add_bounds
         near = (self._groups.distances(own) < self._group_reach).any(axis=0)
-        for first, last in spans(near, self._starts, GAP):
-            for targets in blocks(first, last, COLUMNS):
-                products = own.coordinates @ self._targets.coordinates[targets].T
-                rest = self._targets.squares[targets], self._limit[targets], _floor(self.best[targets])
-                loop(products, own.squares, *rest, self._table, bound)
+        places = np.flatnonzero(np.repeat(near, np.diff(self._starts)))
+        for some in (places[block] for block in slices(len(places), COLUMNS)):
+            targets = self._targets.at(some)
+            products = own.coordinates @ targets.coordinates.T
+            rest = self._limit[some], _floor(self.best[some]), self._table
+            add(products, own.squares, targets.squares, *rest, self._bound[rows])
 
     def _lower_bounds(self, places: Places, before: Values, limit: Values) -> None:
         """Take from the bounds what these targets no longer offer that were represented less well ``before``."""
-        own, loop = self._targets.at(places), self._loops.subtract_bounds if self._loops else _subtract_bounds
+        own, levels = self._targets.at(places), (limit, _floor(before), _floor(self.best[places]), self._table)
         near = (self._groups.distances(own) < np.sqrt(limit)[:, None]).any(axis=0)
-        for first, last in spans(near, self._groups.starts, GAP):
-            for rows in blocks(first, last, COLUMNS):
-                products = own.coordinates @ self._pool.coordinates[rows].T
-                rest = self._pool.squares[rows], limit, _floor(before), _floor(self.best[places])
-                loop(products, own.squares, *rest, self._table, self._bound[rows])
+        subtract = self._loops.subtract_bounds if self._loops else _subtract_bounds
+        rows = np.flatnonzero(np.repeat(near, np.diff(self._groups.starts)))
+        for some in (rows[block] for block in slices(len(rows), COLUMNS)):
+            others, less = self._pool.at(some), np.zeros(len(some))
+            subtract(own.coordinates @ others.coordinates.T, own.squares, others.squares, *levels, less)
+            self._bound[some] += less
 
     def _near(self, row: int) -> tuple[Places, Values]:
         """Find the targets that a row may represent better than anything chosen; their squared distances in float64."""
-        own = self._pool.at(self._place[[row]])
+        own, groups, targets = self._pool.at(self._place[[row]]), self._groups, self._targets
         if self._loops:
-            near = spans((self._groups.distances(own) < self._group_reach)[0], self._starts)
-            rest = self._targets.coordinates, self._targets.squares, self._limit
-            places = self._loops.within_reach(own.coordinates[0], own.squares[0], *rest, near)
+            sorted_out = groups.centres.coordinates, groups.centres.squares, groups.radius, self._group_reach, self._starts
+            rest = *sorted_out, targets.coordinates, targets.squares, self._limit
+            places = self._loops.within_reach(own.coordinates[0], own.squares[0], *rest)
         else:
-            places = np.flatnonzero(own.squared_distances(self._targets)[0] < self._limit)
+            places = np.flatnonzero(own.squared_distances(targets)[0] < self._limit)
         return places, self._squared_distances(row, self.targets[places])
 
     def _squared_distances(self, row: int, rows: Places) -> Values:

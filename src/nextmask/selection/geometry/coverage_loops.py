@@ -1,50 +1,51 @@
-"""The loops of coverage that NumPy would have to spread over arrays; compiled."""
+"""The loops of coverage that NumPy would have to spread over arrays; compiled.
+
+The squared distance of two sketches is a whole number, |a|^2 + |b|^2 - 2ab, and exact. Those within reach are few and far
+between: they are first listed without a branch that a processor could guess wrong, then looked up.
+"""
 
 import numpy as np
 from numba import njit
 
-WIDTH = 4096
-"""Squared distances of sketches, below 2^24, share an entry of the table of similarities by so many."""
-
-LANES = 32
-"""Targets that are looked at together: most often none of them is within reach, which a vector instruction tells."""
+SHIFT = 12
+"""Squared distances, below 2^24, share an entry of the table of similarities by 2^12."""
 
 
 @njit(cache=True, nogil=True)
 def add_bounds(products, own, squares, limit, best, table, out):  # type: ignore[no-untyped-def]
     """Add to ``out`` (rows,) what each row may at most add to the targets of ``products`` (rows, targets)."""
     rows, targets = products.shape
+    near, apart = np.empty(targets + 1, dtype=np.int32), np.empty(targets + 1, dtype=np.float32)
     for row in range(rows):
+        count = 0
+        for target in range(targets):
+            squared = own[row] + squares[target] - np.float32(2) * products[row, target]
+            near[count] = target
+            apart[count] = squared
+            count += squared < limit[target]
         total = 0.0
-        for start in range(0, targets, LANES):
-            stop = min(start + LANES, targets)
-            any_near = False
-            for target in range(start, stop):
-                any_near |= own[row] + squares[target] - np.float32(2) * products[row, target] < limit[target]
-            if any_near:
-                for target in range(start, stop):
-                    squared = own[row] + squares[target] - np.float32(2) * products[row, target]
-                    if squared < limit[target]:
-                        total += max(table[int(squared) // WIDTH] - best[target], 0.0)
+        for place in range(count):
+            offer = table[np.int32(apart[place]) >> SHIFT] - best[near[place]]
+            total += offer if offer > 0 else 0.0
         out[row] += total
 
 
 @njit(cache=True, nogil=True)
 def subtract_bounds(products, own, squares, limit, before, now, table, out):  # type: ignore[no-untyped-def]
-    """Take from ``out`` (columns,) what they can no longer add to ``products``' rows: targets that came ``before`` -> ``now``."""
+    """Take from ``out`` (columns,) what the rows of ``products``, targets that came closer, no longer offer them."""
     rows, columns = products.shape
+    near, apart = np.empty(columns + 1, dtype=np.int32), np.empty(columns + 1, dtype=np.float32)
     for row in range(rows):
-        for start in range(0, columns, LANES):
-            stop = min(start + LANES, columns)
-            any_near = False
-            for column in range(start, stop):
-                any_near |= own[row] + squares[column] - np.float32(2) * products[row, column] < limit[row]
-            if any_near:
-                for column in range(start, stop):
-                    squared = own[row] + squares[column] - np.float32(2) * products[row, column]
-                    if squared < limit[row]:
-                        value = table[int(squared) // WIDTH]
-                        out[column] -= max(value - before[row], 0.0) - max(value - now[row], 0.0)
+        count = 0
+        for column in range(columns):
+            squared = own[row] + squares[column] - np.float32(2) * products[row, column]
+            near[count] = column
+            apart[count] = squared
+            count += squared < limit[row]
+        for place in range(count):
+            value = table[np.int32(apart[place]) >> SHIFT]
+            offered, offers = value - before[row], value - now[row]
+            out[near[place]] -= (offered if offered > 0 else 0.0) - (offers if offers > 0 else 0.0)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
@@ -56,15 +57,17 @@ def _product(one, other):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def within_reach(own, own_square, coordinates, squares, limit, spans):  # type: ignore[no-untyped-def]
-    """List the places, among those in the spans (spans, 2), that the sketch does not rule out."""
-    found = np.empty((spans[:, 1] - spans[:, 0]).sum(), dtype=np.int64)
+def within_reach(own, own_square, centres, centre_squares, radius, group_reach, starts, coordinates, squares, limit):  # type: ignore[no-untyped-def]
+    """List the targets, sorted into groups, that the sketch does not rule out."""
+    found = np.empty(len(limit) + 1, dtype=np.int64)
     count = 0
-    for span in range(len(spans)):
-        for place in range(spans[span, 0], spans[span, 1]):
-            if own_square + squares[place] - np.float32(2) * _product(own, coordinates[place]) < limit[place]:
+    for group in range(len(radius)):
+        apart = own_square + centre_squares[group] - np.float32(2) * _product(own, centres[group])
+        if np.sqrt(apart) - radius[group] < group_reach[group]:
+            for place in range(starts[group], starts[group + 1]):
                 found[count] = place
-                count += 1
+                squared = own_square + squares[place] - np.float32(2) * _product(own, coordinates[place])
+                count += squared < limit[place]
     return found[:count]
 
 

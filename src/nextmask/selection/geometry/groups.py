@@ -3,20 +3,21 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from nextmask.selection.geometry.sketch import Sketch, blocks, even_rows, rounded
+from nextmask.selection.geometry.side_by_side import slices
+from nextmask.selection.geometry.sketch import Sketch, even_rows, rounded
 
 SMALLEST_POOL = 2048
 """Samples up to which sorting costs more than it saves: one group."""
 
-PER_ROOT = 4
+PER_ROOT = 6
 """Groups per square root of the pool's size."""
 
-SEEN = 16
+SEEN = 8
 """Samples per group from which the centres are learnt."""
 
-ROUNDS = 3
+ROUNDS = 2
 """Steps of Lloyd's algorithm: any groups give true bounds, tight ones give good ones."""
 
 Centres = Float[np.ndarray, "groups axes"]
@@ -49,16 +50,6 @@ def sorted_into_groups(pool: Sketch) -> Groups:
     return Groups(order, np.searchsorted(group[order], np.arange(len(used) + 1)), middle, _radius(pool, group, middle))
 
 
-def spans(chosen: Bool[np.ndarray, " groups"], starts: Int[np.ndarray, " edges"], gap: int = 0) -> Int[np.ndarray, "spans 2"]:
-    """List the ranges of places that the chosen groups fill; ranges with ``gap`` places or fewer between them as one."""
-    groups = np.flatnonzero(chosen)
-    first, stop = starts[groups], starts[groups + 1]
-    apart = np.flatnonzero(first[1:] - stop[:-1] > gap)
-    if not len(groups):
-        return np.empty((0, 2), dtype=np.int64)
-    return np.stack([first[np.append(0, apart + 1)], stop[np.append(apart, len(groups) - 1)]], axis=1)
-
-
 def _centres(pool: Sketch) -> Centres:
     count = 1 if len(pool) <= SMALLEST_POOL else int(PER_ROOT * np.sqrt(len(pool)))
     seen = pool.at(even_rows(len(pool), count * SEEN))
@@ -71,7 +62,7 @@ def _centres(pool: Sketch) -> Centres:
 def _nearest(pool: Sketch, centres: Centres) -> Int[np.ndarray, " samples"]:
     half = np.einsum("ij,ij->i", centres, centres) / 2
     group = np.empty(len(pool), dtype=np.int64)
-    for block in blocks(0, len(pool), 1024):
+    for block in slices(len(pool), 1024):
         group[block] = np.argmin(half - pool.coordinates[block] @ centres.T, axis=1)
     return group
 
@@ -96,7 +87,7 @@ def _tour(centres: Centres) -> Int[np.ndarray, " groups"]:
 
 def _radius(pool: Sketch, group: Int[np.ndarray, " samples"], centres: Sketch) -> Float[np.ndarray, " groups"]:
     radius = np.zeros(len(centres))
-    for block in blocks(0, len(group)):
+    for block in slices(len(group), 4096):
         own = centres.at(group[block])
         product = np.einsum("ij,ij->i", pool.coordinates[block], own.coordinates)
         np.maximum.at(radius, group[block], np.sqrt(pool.squares[block] + own.squares - 2 * product))

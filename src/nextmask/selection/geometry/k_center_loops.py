@@ -5,6 +5,8 @@ rounded down. What a float32 sum decides is only that a centre is too far to mat
 measured anew in float64, its squares summed in a fixed order: the order of `farthest_first.squared_distances`.
 """
 
+from typing import no_type_check
+
 import numpy as np
 from numba import njit
 
@@ -19,7 +21,8 @@ TRUSTED = (1e-30, 1e30)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _rough(points, row, others, other):  # type: ignore[no-untyped-def]
+@no_type_check
+def _rough(points, row, others, other):
     """Sum squared differences in the precision of the points, in any order."""
     total = points.dtype.type(0)
     for axis in range(points.shape[1]):
@@ -29,7 +32,8 @@ def _rough(points, row, others, other):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _at_least(points, row, others, other):  # type: ignore[no-untyped-def]
+@no_type_check
+def _at_least(points, row, others, other):
     """Bound a squared distance from below; 0 where rounding cannot be bounded."""
     total = _rough(points, row, others, other)
     # A sum of d terms in float32, in any order, is off by d + 2 half units in the last place at most.
@@ -37,7 +41,8 @@ def _at_least(points, row, others, other):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def exact(points, row, others, other, sums):  # type: ignore[no-untyped-def]
+@no_type_check
+def exact(points, row, others, other, sums):
     """Measure a squared distance in float64, by differences; ``sums`` is LANES numbers of working space."""
     sums[:] = 0
     whole = points.shape[1] // LANES * LANES
@@ -59,10 +64,12 @@ def exact(points, row, others, other, sums):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _up_to_date(state, row, count, enough, sums):  # type: ignore[no-untyped-def]
+@no_type_check
+def _up_to_date(state, row, count, enough, sums):
     """Compare a row with the centres it has not seen, until it is nearer to one than ``enough``."""
-    bound, place, anchor = state.bound[row], state.seen[row], state.anchor[row]
-    gap = np.float64(state.gap[row])
+    # Taken out of the state once: reference counting within the loop would take as long as the distances.
+    points, known, table = state.points, state.known, state.table
+    bound, place, anchor, gap = state.bound[row], state.seen[row], state.anchor[row], np.float64(state.gap[row])
     crowd = len(state.first) - 1 if len(state.members) else -1
     reach = (gap + np.sqrt(bound)) * (1 + SLACK)
     while place < count and bound >= enough:
@@ -70,11 +77,11 @@ def _up_to_date(state, row, count, enough, sums):  # type: ignore[no-untyped-def
             bound = _to_crowd(state, row, bound, anchor, gap, sums)
             reach = (gap + np.sqrt(bound)) * (1 + SLACK)
         # Triangle inequality: a centre as far from the anchor as that cannot be nearer than the bound.
-        elif state.table[anchor, place] < reach and _at_least(state.points, row, state.known, place) < bound:
-            squared = exact(state.points, row, state.known, place, sums)
+        elif table[anchor, place] < reach and _at_least(points, row, known, place) < bound:
+            squared = exact(points, row, known, place, sums)
             if squared < bound:
                 bound = squared
-                if place < len(state.table):
+                if place < len(table):
                     anchor, gap = place, np.sqrt(squared) * (1 + SLACK)
                 reach = (gap + np.sqrt(bound)) * (1 + SLACK)
         place += 1
@@ -82,7 +89,8 @@ def _up_to_date(state, row, count, enough, sums):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True)
-def _to_crowd(state, row, bound, anchor, gap, sums):  # type: ignore[no-untyped-def]
+@no_type_check
+def _to_crowd(state, row, bound, anchor, gap, sums):
     """Find the nearest of the labeled samples that are no centres of the table, group by group."""
     groups = len(state.first) - 1
     for step in range(groups):
@@ -96,7 +104,8 @@ def _to_crowd(state, row, bound, anchor, gap, sums):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True)
-def _to_group(state, row, bound, group, sums):  # type: ignore[no-untyped-def]
+@no_type_check
+def _to_group(state, row, bound, group, sums):
     """Find the nearest of one group, which is sorted by the distance to its pivot."""
     apart = np.sqrt(exact(state.points, row, state.known, group, sums))
     for member in range(state.first[group], state.first[group + 1]):
@@ -111,18 +120,21 @@ def _to_group(state, row, bound, group, sums):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find_top(state, block):  # type: ignore[no-untyped-def]
+@no_type_check
+def _find_top(state, block):
     """Note the row of a block with the highest bound, of equals the lowest."""
-    start, stop = block * state.rows_per_block, min((block + 1) * state.rows_per_block, len(state.bound))
-    top = start
-    for row in range(start, stop):
-        if state.bound[row] > state.bound[top]:
-            top = row
-    state.top[block], state.top_bound[block] = top, state.bound[top]
+    bounds = state.bound
+    start, stop = block * state.rows_per_block, min((block + 1) * state.rows_per_block, len(bounds))
+    top, highest = start, bounds[start]
+    for row in range(start + 1, stop):
+        if bounds[row] > highest:
+            top, highest = row, bounds[row]
+    state.top[block], state.top_bound[block] = top, highest
 
 
 @njit(cache=True, nogil=True)
-def begin(state, first_block, last_block):  # type: ignore[no-untyped-def]
+@no_type_check
+def begin(state, first_block, last_block):
     """Measure how far the rows of these blocks are from the first centre."""
     sums = np.empty(LANES)
     for block in range(first_block, last_block):
@@ -135,16 +147,16 @@ def begin(state, first_block, last_block):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def nearly_known(state, count):  # type: ignore[no-untyped-def]
+@no_type_check
+def nearly_known(state, count):
     """Bring up to date the highest row that lacks one centre at most, or else the highest of all; name it and its bound.
 
     Its distance is high, so that few rows of the others have to be looked at.
     """
-    best = -1
+    best, highest = -1, -1.0
     for block in range(len(state.top)):
-        if state.top_bound[block] >= 0 and state.seen[state.top[block]] >= count - 1:
-            if best < 0 or state.top_bound[block] > state.top_bound[best]:
-                best = block
+        if state.top_bound[block] > highest and state.seen[state.top[block]] >= count - 1:
+            best, highest = block, state.top_bound[block]
     if best < 0:
         best = int(np.argmax(state.top_bound))
     row = state.top[best]
@@ -154,8 +166,9 @@ def nearly_known(state, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def farthest(state, count, first_block, last_block, row, value):  # type: ignore[no-untyped-def]
-    """Find the row of these blocks that is farthest from all centres, unless ``row`` at ``value`` is as far; of equals the lowest."""
+@no_type_check
+def farthest(state, count, first_block, last_block, row, value):
+    """Find the row of these blocks that is farthest from all centres, or else ``row``, which is at ``value``."""
     sums = np.empty(LANES)
     for block in range(first_block, last_block):
         while state.top_bound[block] > value or (state.top_bound[block] == value and state.top[block] < row):
@@ -169,14 +182,16 @@ def farthest(state, count, first_block, last_block, row, value):  # type: ignore
 
 
 @njit(cache=True, nogil=True)
-def take(state, row):  # type: ignore[no-untyped-def]
+@no_type_check
+def take(state, row):
     """Take a row out of the search."""
     state.bound[row] = -1.0
     _find_top(state, row // state.rows_per_block)
 
 
 @njit(cache=True, nogil=True)
-def note_distances(state, place):  # type: ignore[no-untyped-def]
+@no_type_check
+def note_distances(state, place):
     """Enter the distances of a new centre into the table, rounded down."""
     for other in range(place):
         apart = np.sqrt(_at_least(state.known, place, state.known, other)) * (1 - SLACK)
@@ -187,7 +202,8 @@ def note_distances(state, place):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def nearest_pivots(crowd, members, pivots, group, reach):  # type: ignore[no-untyped-def]
+@no_type_check
+def nearest_pivots(crowd, members, pivots, group, reach):
     """Note for each member its nearest pivot and the distance to it."""
     sums = np.empty(LANES)
     for place in range(len(members)):

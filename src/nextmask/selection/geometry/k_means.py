@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nextmask.selection.geometry.nearest_centre import NearestCentre
+from nextmask.selection.geometry.rounding import Frame, frame
 from nextmask.selection.geometry.seeding import spread_seeds
 from nextmask.selection.geometry.side_by_side import Run, side_by_side, slices
 
@@ -69,51 +70,38 @@ def k_means(points: Points, k: int, rng: np.random.Generator) -> Clusters:
 
 
 def _of_small_pool(points: Points, k: int, rng: np.random.Generator, run: Run) -> Clusters:
-    shift = points.mean(axis=0, dtype=np.float64)
-    centred = points - shift
+    seen_from = frame(points)
+    centred = (points - seen_from.origin) / seen_from.unit
     starts = []
     for _ in range(RESTARTS if 1 < k < len(points) else 1):
         partition = _Partition(centred[spread_seeds(centred, k, rng, run)], len(centred))
         partition.settle(centred.__getitem__, SWEEPS_OF_SMALL_POOL, run)
         starts.append(partition)
-    return min(starts, key=lambda partition: partition.inertia(centred)).clusters(shift)
+    return min(starts, key=lambda partition: partition.inertia(centred)).clusters(seen_from)
 
 
 def _of_large_pool(points: Points, k: int, rng: np.random.Generator, run: Run) -> Clusters:
-    size = max(min(ROWS_PER_CLUSTER * k, LARGEST_SAMPLE), SMALLEST_SAMPLE, 2 * k)
-    rows = _some(len(points), size, rng)
-    shift = _mean(points, rows)
-    sample = _centred(points, rows, shift)
+    rows = _some(len(points), max(min(ROWS_PER_CLUSTER * k, LARGEST_SAMPLE), SMALLEST_SAMPLE, 2 * k), rng)
+    seen_from, sample = _rounded(points, rows)
     among = _some(len(sample), max(SEEDED_FROM * k, SMALL_POOL), rng)
     seeds = among[spread_seeds(sample[among], k, rng, run)]
-    learned = _Partition(sample[seeds].astype(np.float64), len(sample))
-    learned.settle(sample.__getitem__, SWEEPS_OF_SAMPLE, run)
-    learned.grow(rows, len(points))
+    partition = _Partition(sample[seeds].astype(np.float64), len(sample))
+    partition.settle(sample.__getitem__, SWEEPS_OF_SAMPLE, run)
+    partition.grow(rows, len(points))
     del sample
     for _ in range(SWEEPS_OF_POOL):
-        learned.sweep(lambda block: _rounded(points[block], shift), run)
-    return learned.clusters(shift)
+        partition.sweep(lambda block: seen_from.rounded(points[block]), run)
+    return partition.clusters(seen_from)
 
 
 def _some(count: int, wanted: int, rng: np.random.Generator) -> Int[np.ndarray, " rows"]:
     return np.arange(count) if wanted >= count else np.sort(rng.choice(count, wanted, replace=False))
 
 
-def _mean(points: Points, rows: np.ndarray) -> Float[np.ndarray, " dims"]:
-    total = sum(points[rows[block]].sum(axis=0, dtype=np.float64) for block in slices(len(rows), BLOCK))
-    return np.asarray(total / len(rows))
-
-
-def _rounded(block: Block, shift: np.ndarray) -> Block:
-    """Subtract in float64, so that a common offset costs no digits, and round to float32."""
-    return np.subtract(block, shift, dtype=np.float64).astype(np.float32)
-
-
-def _centred(points: Points, rows: np.ndarray, shift: np.ndarray) -> Block:
-    centred = np.empty((len(rows), points.shape[1]), dtype=np.float32)
-    for block in slices(len(rows), BLOCK):
-        centred[block] = _rounded(points[rows[block]], shift)
-    return centred
+def _rounded(points: Points, rows: np.ndarray) -> tuple[Frame, Block]:
+    sample = points[rows]
+    seen_from = frame(sample)
+    return seen_from, seen_from.rounded(sample)
 
 
 class _Partition:
@@ -151,11 +139,11 @@ class _Partition:
         difference = points - self.centres[self.labels]
         return float(np.einsum("ij,ij->", difference, difference))
 
-    def clusters(self, shift: np.ndarray) -> Clusters:
-        """Number those clusters that have members."""
+    def clusters(self, seen_from: Frame) -> Clusters:
+        """Number those clusters that have members, and put their centres back into the pool's own space."""
         used, lowest_row, labels = np.unique(self.labels, return_index=True, return_inverse=True)
         order = np.argsort(lowest_row)
-        centres = self.sums[used] / self.counts[used, None] + shift
+        centres = self.sums[used] / self.counts[used, None] * seen_from.unit + seen_from.origin
         return Clusters(np.argsort(order)[labels], centres[order])
 
     def _follow(self) -> None:

@@ -27,8 +27,7 @@ def mean_distance_nearby(points: Points, k: int, rng: np.random.Generator, power
         return _averaged(points, k, power)
     means = np.empty(len(points))
     cell = k_means(points, len(points) // CELL, rng).labels
-    for own in range(int(cell.max()) + 1):
-        rows = np.flatnonzero(cell == own)
+    for rows in np.split(np.argsort(cell, kind="stable"), np.cumsum(np.bincount(cell))[:-1]):
         means[rows] = _averaged(points[rows], k, power)
     return means
 

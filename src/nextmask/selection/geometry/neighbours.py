@@ -1,47 +1,165 @@
-"""Nearest neighbours, exact in float64 and without ever holding all pairs."""
+"""Nearest neighbours: float32 products rule out almost all pairs by a proven margin, differences in float64 decide."""
+
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 
-BLOCK = 1024
-"""Rows that are compared with the whole pool at a time."""
+from nextmask.selection.geometry.rounding import frame, rounding_error
+from nextmask.selection.geometry.side_by_side import side_by_side, slices
+
+ROWS = 512
+COLUMNS = 4096
+"""Pairs that are looked at together: ROWS x COLUMNS."""
+
+STRIPS = 16
+"""Columns of which only the nearest is looked at when the k-th nearest is bounded."""
+
+DIFFERENCES = 1024
+"""Pairs whose difference is taken at a time."""
 
 Points = Float[np.ndarray, "samples dims"]
+Rows = Int[np.ndarray, " rows"]
+Pairs = Int[np.ndarray, " pairs"]
+Distances = Float[np.ndarray, "rows neighbours"]
+Neighbours = Int[np.ndarray, "rows neighbours"]
 
 
-def nearest(
-    points: Points, k: int
-) -> tuple[Float[np.ndarray, "samples neighbours"], Int[np.ndarray, "samples neighbours"]]:
+def nearest(points: Points, k: int) -> tuple[Distances, Neighbours]:
     """Find the ``k`` nearest other samples of each sample: Euclidean distances, ascending, and their rows.
 
     Of equal distances the lowest row comes first. Where the pool has fewer than ``k`` others, all of them are given.
     """
     k = min(k, len(points) - 1)
-    distances, rows = np.empty((len(points), k)), np.empty((len(points), k), dtype=np.int64)
-    if not k:
-        return distances, rows
-    centred, norms, margin = _rounded(points)
-    for start in range(0, len(points), BLOCK):
-        block = slice(start, start + BLOCK)
-        apart = norms[block, None] + norms - 2 * (centred[block] @ centred.T)
-        own = np.arange(len(points))[block]
-        apart[own - start, own] = np.inf
-        # Whatever float32 rounded, a sample this much farther than the k-th cannot be among the k nearest.
-        slack = margin * (np.sqrt(norms[block, None]) + np.sqrt(norms)) ** 2
-        bound = np.partition(apart + slack, k - 1, axis=1)[:, k - 1]
-        for place, row in enumerate(own):
-            contenders = np.flatnonzero(apart[place] - slack[place] <= bound[place])
-            difference = np.subtract(points[contenders], points[row], dtype=np.float64)
-            squared = np.einsum("ij,ij->i", difference, difference)
-            order = np.argsort(squared, kind="stable")[:k]
-            distances[row], rows[row] = np.sqrt(squared[order]), contenders[order]
-    return distances, rows
+    around = Neighbourhood(points)
+    distances, neighbours = np.empty((len(points), k)), np.empty((len(points), k), dtype=np.int64)
+
+    def work(block: slice) -> None:
+        distances[block], neighbours[block] = around.nearest(np.arange(block.start, block.stop), k)
+
+    with side_by_side() as run:
+        list(run(work, slices(len(points), ROWS)))
+    return distances, neighbours
 
 
-def _rounded(points: Points) -> tuple[np.ndarray, np.ndarray, float]:
-    """Centre the points and round them to float32; squared norms, and the error of squared distances per squared norm."""
-    centred = np.subtract(points, points.mean(axis=0, dtype=np.float64), dtype=np.float64)
-    centred /= max(np.abs(centred).max(), np.finfo(np.float64).tiny)
-    rounded = centred.astype(np.float32)
-    norms = np.einsum("ij,ij->i", rounded, rounded)
-    return rounded, norms, (points.shape[1] + 16) * 2.0**-23
+class Neighbourhood:
+    """Samples among which neighbours are sought; holds their coordinates once more, in float32."""
+
+    def __init__(self, points: Points) -> None:
+        self.points = points
+        self.frame = frame(points)
+        self.rounded = self.frame.rounded(points)
+        self.squares = np.einsum("ij,ij->i", self.rounded, self.rounded)
+        self.error = 2 * rounding_error(self.rounded)
+
+    def nearest(self, rows: Rows, k: int) -> tuple[Distances, Neighbours]:
+        """Find the ``k`` nearest others of some rows, exact in float64; of equal distances the lowest row comes first."""
+        if not k:
+            return np.empty((len(rows), 0)), np.empty((len(rows), 0), dtype=np.int64)
+        return self._nearest(rows, k) if self._repeats is None else self._repeats.nearest(rows, k)
+
+    def mean_distance_bounds(self, rows: Rows, k: int) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+        """Bound the mean distance to the ``k`` nearest others from below and above; most of the way to knowing it."""
+        least = np.full((len(rows), k), np.inf, dtype=np.float32)
+        for columns in slices(len(self.points), COLUMNS):
+            least = np.partition(np.concatenate([least, self._lower(rows, columns)], axis=1), k - 1, axis=1)[:, :k]
+        own = (1 - self.error) * self.squares[rows, None]
+        slack = 2 * self.error * (self.squares[rows, None] + self.squares.max())
+        lower, upper = np.maximum(least + own, 0), np.maximum(least + own + slack, 0)
+        unit = self.frame.unit / k
+        return np.sqrt(lower).sum(axis=1, dtype=np.float64) * unit, np.sqrt(upper).sum(axis=1, dtype=np.float64) * unit
+
+    @cached_property
+    def _repeats(self) -> "_Repeats | None":
+        # Equal samples have equal lengths, so that only the few of equal length are compared.
+        _, length, count = np.unique(self.squares, return_inverse=True, return_counts=True)
+        suspects = np.flatnonzero(count[length] > 1)
+        _, first, same = np.unique(self.points[suspects], axis=0, return_index=True, return_inverse=True)
+        if len(first) == len(suspects):
+            return None
+        lowest_row = np.arange(len(self.points))
+        lowest_row[suspects] = suspects[first][same.reshape(-1)]
+        return _Repeats(self.points, lowest_row)
+
+    def _lower(self, rows: Rows, columns: slice) -> Float[np.ndarray, "rows columns"]:
+        """Bound squared distances from below, less what depends on the row alone; infinite to the row itself."""
+        lower = (-2 * self.rounded[rows]) @ self.rounded[columns].T
+        lower += (1 - self.error) * self.squares[columns]
+        here = np.flatnonzero((rows >= columns.start) & (rows < columns.stop))
+        lower[here, rows[here] - columns.start] = np.inf
+        return lower
+
+    def _nearest(self, rows: Rows, k: int) -> tuple[Distances, Neighbours]:
+        place, other = self._contenders(rows, k)
+        squared = self._squared(rows[place], other)
+        order = np.lexsort((other, squared, place))
+        first = np.searchsorted(place[order], np.arange(len(rows)))
+        chosen = order[first[:, None] + np.arange(k)]
+        return np.sqrt(squared[chosen]), other[chosen]
+
+    def _contenders(self, rows: Rows, k: int) -> tuple[Pairs, Pairs]:
+        """Pair places in ``rows`` with all samples that may be among their ``k`` nearest."""
+        least = np.full((len(rows), k), np.inf, dtype=np.float32)
+        places, others, lowers = [], [], []
+        for columns in self._from_near(rows):
+            lower = self._lower(rows, columns)
+            slack = 2 * self.error * self.squares[columns]
+            least = np.partition(np.concatenate([least, _least_of_strips(lower + slack, 4 * k)], axis=1), k - 1, axis=1)[:, :k]
+            bound = least.max(axis=1) + 2 * self.error * self.squares[rows]
+            place, column = np.divmod(np.flatnonzero(lower <= bound[:, None]), lower.shape[1])
+            places.append(place)
+            others.append(columns.start + column)
+            lowers.append(lower[place, column])
+        place, other, lower = np.concatenate(places), np.concatenate(others), np.concatenate(lowers)
+        close = lower <= bound[place]
+        return place[close], other[close]
+
+    def _from_near(self, rows: Rows) -> list[slice]:
+        """Put the columns around the rows first: what is close in the pool is often alike, and bounds the rest tightly."""
+        columns = slices(len(self.points), COLUMNS)
+        own = int(rows[0]) // COLUMNS
+        return [columns[own], *columns[:own], *columns[own + 1 :]]
+
+    def _squared(self, rows: Pairs, others: Pairs) -> Float[np.ndarray, " pairs"]:
+        squared = np.empty(len(rows))
+        for pairs in slices(len(rows), DIFFERENCES):
+            difference = np.subtract(self.points[rows[pairs]], self.points[others[pairs]], dtype=np.float64)
+            squared[pairs] = np.einsum("ij,ij->i", difference, difference)
+        return squared
+
+class _Repeats:
+    """Samples of which some are equal: distances are taken between distinct ones only, or a thousand blank slices would
+    make a million pairs that no margin rules out."""
+
+    def __init__(self, points: Points, lowest_row: Int[np.ndarray, " samples"]) -> None:
+        distinct, self.group = np.unique(lowest_row, return_inverse=True)
+        self.distinct = Neighbourhood(points[distinct])
+        self.members = np.split(np.argsort(self.group, kind="stable"), np.cumsum(np.bincount(self.group))[:-1])
+
+    def nearest(self, rows: Rows, k: int) -> tuple[Distances, Neighbours]:
+        groups, place = np.unique(self.group[rows], return_inverse=True)
+        distances, near = self.distinct.nearest(groups, min(k, len(self.members) - 1))
+        distances = np.pad(distances, ((0, 0), (1, 0)))
+        near = np.concatenate([groups[:, None], near], axis=1)
+        found = [self._spread(row, distances[group], near[group], k) for row, group in zip(rows, place, strict=True)]
+        return np.array([distance for distance, _ in found]), np.array([others for _, others in found])
+
+    def _spread(self, row: int, distances: np.ndarray, near: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """List the samples that are equal to one's own or to the nearest distinct ones."""
+        # One more than k: the row itself may be among them.
+        members = [self.members[group][: k + 1] for group in near]
+        others = np.concatenate(members)
+        apart = np.repeat(distances, [len(rows) for rows in members])
+        order = np.lexsort((others, apart))
+        order = order[others[order] != row][:k]
+        return apart[order], others[order]
+
+
+def _least_of_strips(values: Float[np.ndarray, "rows columns"], fewest: int) -> Float[np.ndarray, "rows some"]:
+    """Keep the least of every STRIPS columns or so, of ``fewest`` or more: each the value of a different column."""
+    width = max(-(-values.shape[1] // STRIPS), min(fewest, values.shape[1]))
+    least = values[:, :width].copy()
+    for start in range(width, values.shape[1], width):
+        strip = values[:, start : start + width]
+        np.minimum(least[:, : strip.shape[1]], strip, out=least[:, : strip.shape[1]])
+    return least

@@ -40,7 +40,8 @@ def spread_seeds(points: Points, k: int, rng: np.random.Generator, run: Run) -> 
         drawn = np.searchsorted(chance, rng.random(min(DRAWN, tries * k)) * chance[-1], side="right").clip(max=len(points) - 1)
         to_drawn = _squared_distances(points, drawn, run)
         accepted = _accepted(drawn, distance, rng)
-        while len(seeds) < k and (places := list(islice(accepted, tries))):
+        # The last rows drawn may be too few for a fair choice: they are drawn anew.
+        while len(seeds) < k and len(places := list(islice(accepted, tries))) == tries:
             left = np.minimum(to_drawn[places], distance)
             best = int(np.argmin(left.sum(axis=1)))
             distance[:] = left[best]

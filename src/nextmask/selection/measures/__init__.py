@@ -3,7 +3,7 @@
 Pure and of one image at a time: the probabilities of a whole pool do not fit in memory.
 """
 
-from nextmask.selection.measures.classes import class_maps, class_uncertainty, foreground_share, residual
+from nextmask.selection.measures.classes import class_maps, class_share, class_uncertainty, foreground_share, residual
 from nextmask.selection.measures.contour import contour_variance, contour_variance_map, signed_distance
 from nextmask.selection.measures.dense import (
     DENSE,
@@ -38,6 +38,7 @@ __all__ = [
     "best_patches",
     "box_means",
     "class_maps",
+    "class_share",
     "class_uncertainty",
     "contour_variance",
     "contour_variance_map",

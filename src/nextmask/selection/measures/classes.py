@@ -38,8 +38,16 @@ def residual(probabilities: Probabilities) -> Float[np.ndarray, " classes"]:
     Above 0: often possible, seldom predicted. Over all classes, background included, it sums to 0.
     """
     voxels = probabilities.reshape(len(probabilities), -1)
-    share = np.bincount(np.argmax(voxels, axis=0), minlength=len(voxels)) / voxels.shape[1]
-    return voxels.mean(axis=1, dtype=np.float64) - share
+    return voxels.mean(axis=1, dtype=np.float64) - _predicted_share(voxels)
+
+
+def class_share(probabilities: Probabilities) -> Float[np.ndarray, " foreground_classes"]:
+    """Tell the share of voxels that each class but background is predicted for, 0 to 1; of equal classes the first."""
+    return _predicted_share(probabilities.reshape(len(probabilities), -1))[1:]
+
+
+def _predicted_share(voxels: Float[np.ndarray, "classes voxels"]) -> Float[np.ndarray, " classes"]:
+    return np.bincount(np.argmax(voxels, axis=0), minlength=len(voxels)) / voxels.shape[1]
 
 
 def foreground_share(probabilities: Probabilities) -> float:

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from nextmask.errors import SelectionError
 from nextmask.selection.measures.running import (
     CHUNK,
-    Flat,
     Line,
     Probabilities,
     Running,
@@ -29,6 +28,8 @@ from nextmask.selection.measures.running import (
 
 Members = Probabilities | Iterable[Probabilities]
 Map = Float[np.ndarray, "*spatial"]
+Chunk = Float[np.ndarray, "classes chunk"]
+ChunkLine = Float[np.ndarray, " chunk"]
 
 KEEPS: dict[str, tuple[str, ...]] = {
     "entropy": (),
@@ -172,7 +173,7 @@ def _fill(maps: dict[str, Line], running: Running, chunks: Iterator[slice]) -> N
             _fill_entropies(maps, part, of_mean, of_mean if running.entropy is None else running.entropy[part])
 
 
-def _fill_from_the_likeliest(maps: dict[str, Line], part: slice, p: Flat) -> None:
+def _fill_from_the_likeliest(maps: dict[str, Line], part: slice, p: Chunk) -> None:
     first, second = p[0].copy(), np.zeros_like(p[0])
     for of_class in p[1:]:
         np.maximum(second, np.minimum(first, of_class), out=second)
@@ -187,7 +188,7 @@ def _fill_from_the_likeliest(maps: dict[str, Line], part: slice, p: Flat) -> Non
         within_0_and_1(maps["least_confidence"][part])
 
 
-def _fill_entropies(maps: dict[str, Line], part: slice, of_mean: Line, of_members: Line) -> None:
+def _fill_entropies(maps: dict[str, Line], part: slice, of_mean: ChunkLine, of_members: ChunkLine) -> None:
     if "mutual_information" in maps:
         np.subtract(of_mean, of_members, out=maps["mutual_information"][part])
         within_0_and_1(maps["mutual_information"][part])

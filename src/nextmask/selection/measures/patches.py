@@ -10,7 +10,7 @@ from nextmask.errors import SelectionError
 Map = Float[np.ndarray, "*spatial"]
 Means = Float[np.ndarray, "..."]
 Starts = Int[np.ndarray, "boxes axes"]
-Boxes = Int[np.ndarray, "boxes sides"]
+Taken = Int[np.ndarray, "taken sides"]
 
 EXACT = 52
 """Bits of a whole number that float64 adds and subtracts without rounding."""
@@ -39,7 +39,7 @@ def best_patches(
     values: Map,
     size: Sequence[int],
     n: int,
-    taken: Boxes | Sequence[Sequence[int]] = (),
+    taken: Taken | Sequence[Sequence[int]] = (),
     stride: int | Sequence[int] = 1,
 ) -> tuple[Starts, Float[np.ndarray, " boxes"]]:
     """Find the ``n`` boxes of the highest mean that overlap neither each other nor the boxes ``taken``.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from nextmask.selection.measures.classes import class_uncertainty, foreground_share, residual
+from nextmask.selection.measures.classes import class_share, class_uncertainty, foreground_share, residual
 from nextmask.selection.measures.contour import REACH, contour_variance_map
 from nextmask.selection.measures.dense import DenseMeasures, Members, dense_measures
 from nextmask.selection.measures.distance import Mask, Spacing, grown
@@ -30,7 +30,7 @@ def sample_scores(
     "uncertainty" (the ``measure``), "mutual_information", "class_uncertainty": means over the foreground predicted in
     the box, grown by ``radius`` mm in the whole image; over the whole box where there is none. "contour_variance": a
     mean over the foreground grown by ``reach``, 0 where there is none. Both cases have a "foreground_share" of 0.
-    "residual" is of the whole box. "selective" is of the ``measure``.
+    "residual" and "class_share" are of the whole box. "selective" is of the ``measure``.
     """
     measured = dense_measures(members, (measure, "entropy", "mutual_information", "variance"))
     parts = [(slice(None),)] if boxes is None else [region(box) for box in np.asarray(boxes)]
@@ -54,6 +54,7 @@ def _of_part(measured: DenseMeasures, measure: str, around: Mask, part: Part) ->
         "uncertainty": mean_over(measured[measure][part], mask),
         "mutual_information": mean_over(measured["mutual_information"][part], mask),
         "class_uncertainty": class_uncertainty(probabilities, measured["entropy"][part], mask),
+        "class_share": class_share(probabilities),
         "foreground_share": foreground_share(probabilities),
         "residual": residual(probabilities),
         "selective": selective_scores(probabilities, measured[measure][part]),
