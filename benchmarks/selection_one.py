@@ -26,8 +26,8 @@ from selection_peers import CENTRES, PEERS, Given, nnactive_measures, nnactive_p
 WARM_UP = {"nextmask": (20_000, 100), "peer": (2_000, 10)}
 """Rows and picks of the call before the clock starts; the peers compile nothing, and some take N x N numbers."""
 
-OPTIONS = {"radius": ("radius", "delta"), "gamma": ("gamma",)}
-"""What a strategy may call a choice that peer and nextmask have to share."""
+ON_THE_SPHERE = ("max_herding", "facility_location")
+"""Strategies that see embeddings of unit length, so that their answers are judged there."""
 
 MEMBERS = (5, 4, 128, 128, 128)
 """Members, classes and voxels of the volume that the dense measures see."""
@@ -56,7 +56,7 @@ def strategy(asked: dict[str, Any], signal: Path) -> dict[str, Any]:
     if asked["contestant"] == "nextmask" and asked["strategy"] != "k_means":
         found_out["checks_s"] = checks(given)
     if asked["quality"]:
-        found_out["quality"] = quality(given, answer)
+        found_out["quality"] = quality(given, answer, asked["strategy"] in ON_THE_SPHERE)
     if answer.ndim == 1:
         found_out["picks"] = answer.tolist()
     return found_out
@@ -88,12 +88,7 @@ def nextmask_strategy(name: str) -> Contestant:
 
     def contestant(given: Given) -> np.ndarray:
         evidence = {need: evidence_for(need, given) for need in needs(function)}
-        options = {
-            its: getattr(given, ours)
-            for ours, theirs in OPTIONS.items()
-            for its in theirs
-            if its in parameters and getattr(given, ours)
-        }
+        options = {"radius": given.radius} if given.radius and "radius" in parameters else {}
         rng = np.random.default_rng(given.seed)
         return np.asarray(function(**evidence, labeled=given.labeled, n=given.n, rng=rng, **options))
 
@@ -194,10 +189,10 @@ def checks(given: Given) -> float:
     return time.perf_counter() - started
 
 
-def quality(given: Given, answer: np.ndarray) -> dict[str, float]:
+def quality(given: Given, answer: np.ndarray, on_sphere: bool) -> dict[str, float]:
     """Say how good an answer is by what several strategies want: all from each sample's nearest pick or labeled sample."""
     chosen = answer if answer.ndim == 2 else given.embeddings[np.union1d(answer, np.flatnonzero(given.labeled))]
-    squared = nearest_squared(given.embeddings, np.asarray(chosen, dtype=np.float32))
+    squared = nearest_squared(given.embeddings, np.asarray(chosen, dtype=np.float32), on_sphere)
     return {
         "distinct": float(len(np.unique(answer, axis=0))),
         "radius": float(np.sqrt(squared.max())),
@@ -207,15 +202,22 @@ def quality(given: Given, answer: np.ndarray) -> dict[str, float]:
     }
 
 
-def nearest_squared(pool: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def nearest_squared(pool: np.ndarray, chosen: np.ndarray, on_sphere: bool) -> np.ndarray:
     """Squared distance of every row to the nearest of the chosen, float32 products in blocks."""
     best = np.empty(len(pool))
+    chosen = of_unit_length(chosen) if on_sphere else chosen
     norms = np.einsum("ij,ij->i", chosen, chosen)
     for start in range(0, len(pool), 4096):
         block = np.asarray(pool[start : start + 4096])
+        block = of_unit_length(block) if on_sphere else block
         apart = np.einsum("ij,ij->i", block, block)[:, None] + norms - 2 * (block @ chosen.T)
         best[start : start + 4096] = np.maximum(apart.min(axis=1), 0)
     return best
+
+
+def of_unit_length(rows: np.ndarray) -> np.ndarray:
+    """Scale every row to length 1."""
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
 
 
 def measures(asked: dict[str, Any], signal: Path) -> dict[str, Any]:

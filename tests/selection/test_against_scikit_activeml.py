@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nextmask.selection import STRATEGIES
+from nextmask.selection import STRATEGIES, Query
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -19,11 +19,12 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+def _query(strategy: str, embeddings: np.ndarray, labeled: np.ndarray, n: int, seed: int = 0, **more: Any) -> Query:
+    return STRATEGIES[strategy](embeddings, labeled=labeled, n=n, rng=np.random.default_rng(seed), **more)
+
+
 def _ours(strategy: str, embeddings: np.ndarray, labeled: np.ndarray, n: int, seed: int = 0, **more: Any) -> list[int]:
-    if strategy not in STRATEGIES:
-        pytest.skip(f"{strategy} is not there yet")
-    answer = STRATEGIES[strategy](embeddings, labeled=labeled, n=n, rng=np.random.default_rng(seed), **more)
-    return answer.rows.tolist()
+    return _query(strategy, embeddings, labeled, n, seed, **more).rows.tolist()
 
 
 def _theirs(
@@ -55,6 +56,16 @@ def _their_badge(
         embeddings, _as_labels(labeled), known, fit_clf=False, batch_size=n, return_utilities=True
     )
     return [int(row) for row in rows], chances
+
+
+def _their_coverage(embeddings: np.ndarray, labeled: np.ndarray, n: int, radius: float, picks: list[int]) -> np.ndarray:
+    """What ProbCover would say that each sample newly covers, were these the picks: (n, samples), asked one by one."""
+    known, said = labeled.copy(), []
+    for row in picks[:n]:
+        asked = pool.ProbCover(deltas=[radius], random_state=0)
+        said.append(np.nan_to_num(asked.query(embeddings, _as_labels(known), return_utilities=True)[1][0]))
+        known[row] = True
+    return np.array(said)
 
 
 def _scattered(samples: int = 300, dims: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -188,3 +199,85 @@ def test_badge_theirs_repeats_itself_on_repeated_samples() -> None:
     probabilities, residual = (np.repeat(array, 5, axis=0) for array in _predicted(4))
     assert len(set(_their_badge(repeated, probabilities, labeled, 19)[0])) < 19
     assert len(set(_ours("badge", repeated, labeled, 19, residual=residual))) == 19
+
+
+def test_prob_cover_picks_what_theirs_picks_with_the_same_radius() -> None:
+    embeddings, labeled = _scattered(300, 3)
+    ours = _ours("prob_cover", embeddings, labeled, 12, radius=1.0)
+    utilities = _their_coverage(embeddings, labeled, 12, 1.0, ours)
+    newly = _query("prob_cover", embeddings, labeled, 12, radius=1.0).numbers["newly_covered"]
+    # Where samples cover equally many, theirs draws one of them: so ours must be among the best of theirs at every pick.
+    np.testing.assert_array_equal(newly, utilities.max(axis=1))
+
+
+def test_prob_cover_ours_takes_the_lowest_of_equal_rows_and_theirs_any() -> None:
+    embeddings, labeled = _scattered(300, 3)
+    assert len({tuple(_theirs("ProbCover", embeddings, labeled, 12, seed, deltas=[1.0])) for seed in range(3)}) > 1
+    assert len({tuple(_ours("prob_cover", embeddings, labeled, 12, seed, radius=1.0)) for seed in range(3)}) == 1
+
+
+def test_prob_cover_theirs_counts_samples_at_exactly_the_radius_and_ours_as_the_paper_does_not() -> None:
+    line = np.arange(9.0)[:, None]
+    theirs = pool.ProbCover(deltas=[1.0], random_state=0)
+    chances = theirs.query(line, _as_labels(_only(8, 9)), batch_size=1, return_utilities=True)[1]
+    assert np.nanmax(chances) == 3
+    assert _query("prob_cover", line, _only(8, 9), 1, radius=1.0).numbers["newly_covered"].tolist() == [1]
+
+
+def test_prob_cover_ours_finds_the_radius_exactly_and_theirs_the_last_of_a_grid() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = np.repeat([[0.0, 0], [3, 0], [0, 3]], 40, axis=0) + rng.normal(scale=0.5, size=(120, 2))
+    grid = np.linspace(0.05, 3, 60)
+    theirs = pool.ProbCover(n_classes=3, deltas=grid, cluster_algo_dict={"n_init": 10}, random_state=0)
+    theirs.query(embeddings, _as_labels(_cold(120)), batch_size=1)
+    radius = float(_query("prob_cover", embeddings, _cold(120), 1, classes=3).numbers["ball_radius"][0])
+    assert theirs.delta_max_ < radius <= grid[grid > theirs.delta_max_][0]
+
+
+def test_prob_cover_ours_goes_on_with_the_farthest_once_all_is_covered_and_theirs_at_random() -> None:
+    embeddings, labeled = _scattered(60, 2)
+    ours = _query("prob_cover", embeddings, labeled, 50, radius=2.0)
+    covering = int(np.count_nonzero(np.nan_to_num(ours.numbers["newly_covered"])))
+    known = labeled.copy()
+    known[ours.rows[:covering]] = True
+    assert 0 < covering < 50
+    assert ours.rows[covering:].tolist() == _ours("k_center", embeddings, known, 50 - covering)
+    theirs = {tuple(_theirs("ProbCover", embeddings, labeled, 50, seed, deltas=[2.0])[covering:]) for seed in range(3)}
+    assert len(theirs) == 3
+
+
+def test_prob_cover_theirs_remembers_the_pool_before_and_ours_nothing() -> None:
+    near, far = _scattered(50, 2)[0], _scattered(50, 2)[0] * 100
+    asked = pool.ProbCover(deltas=[0.5], random_state=0)
+    asked.query(near, _as_labels(_cold(50)), batch_size=5)
+    used = asked.query(far, _as_labels(_cold(50)), batch_size=5, return_utilities=True)[1]
+    fresh = pool.ProbCover(deltas=[0.5], random_state=0)
+    unused = fresh.query(far, _as_labels(_cold(50)), batch_size=5, return_utilities=True)[1]
+    assert used[0].max() > unused[0].max() == 1
+    with pytest.raises(IndexError):
+        asked.query(_scattered(80, 2)[0], _as_labels(_cold(80)), batch_size=5)
+    newly = _query("prob_cover", far, _cold(50), 5, radius=0.5).numbers["newly_covered"]
+    assert newly.tolist() == [1] * 5
+
+
+@pytest.mark.parametrize("stage", ["cold", "few"])
+def test_max_herding_picks_what_theirs_picks(stage: str) -> None:
+    embeddings, few = _scattered(300, 6)
+    labeled = few if stage == "few" else _cold(300)
+    theirs = _theirs("MaxHerding", embeddings, labeled, 40, metric_dict={"gamma": 1.0})
+    assert _ours("max_herding", embeddings, labeled, 40) == theirs
+    theirs = _theirs("MaxHerding", embeddings, labeled, 40, metric_dict={"gamma": 4.0})
+    assert _ours("max_herding", embeddings, labeled, 40, length_scale=0.5) == theirs
+
+
+def test_max_herding_theirs_has_a_kernel_as_wide_as_there_are_dims() -> None:
+    embeddings, labeled = _scattered(300, 60)
+    theirs = _theirs("MaxHerding", embeddings, labeled, 40)
+    assert _ours("max_herding", embeddings, labeled, 40) != theirs
+    assert _ours("max_herding", embeddings, labeled, 40, length_scale=60**0.5) == theirs
+
+
+def test_max_herding_ours_takes_the_lowest_row_of_repeated_samples_and_theirs_any() -> None:
+    repeated, labeled = np.repeat(_scattered(10, 3)[0], 5, axis=0), _cold(50)
+    assert all(row % 5 == 0 for row in _ours("max_herding", repeated, labeled, 10))
+    assert any(row % 5 for row in _theirs("MaxHerding", repeated, labeled, 10))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy.spatial.distance import cdist
 
 from nextmask.selection import typiclust
+from nextmask.selection.geometry.k_means import k_means
 
 
 def _rng() -> np.random.Generator:
@@ -20,16 +22,23 @@ def _blobs(sizes: tuple[int, ...], spread: float = 1.0) -> tuple[np.ndarray, np.
 
 
 def _naive(embeddings: np.ndarray, cluster: np.ndarray, labeled: np.ndarray, n: int) -> list[int]:
-    """TypiClust on given clusters, all of more than five samples."""
+    """TypiClust on given clusters, none of which is passed over for its size."""
     order = sorted(range(cluster.max() + 1), key=lambda c: (labeled[cluster == c].sum(), -(cluster == c).sum()))
     chosen: list[int] = []
-    for turn in range(n):
-        members = np.flatnonzero(cluster == order[turn % len(order)])
-        distances = np.sort(cdist(embeddings[members], embeddings[members]), axis=1)
-        typicality = 1 / (distances[:, 1 : 1 + min(20, len(members) // 2)].mean(axis=1) + 1e-5)
-        free = ~labeled[members] & ~np.isin(members, chosen)
-        chosen.append(int(members[np.argmax(np.where(free, typicality, -1))]))
-    return chosen
+    while len(chosen) < n:
+        for c in order:
+            members = np.flatnonzero(cluster == c)
+            free = ~labeled[members] & ~np.isin(members, chosen)
+            if free.any():
+                chosen.append(int(members[np.argmax(np.where(free, _typicality(embeddings[members]), -1))]))
+    return chosen[:n]
+
+
+def _typicality(points: np.ndarray) -> np.ndarray:
+    if len(points) == 1:
+        return np.zeros(1)
+    distances = np.sort(cdist(points, points), axis=1)
+    return 1 / (distances[:, 1 : 1 + max(1, min(20, len(points) // 2))].mean(axis=1) + 1e-5)
 
 
 def test_equals_the_naive_version() -> None:
@@ -100,12 +109,54 @@ def test_of_equals_the_lowest_row() -> None:
     assert rows.tolist() == [0, 20, 1, 21]
 
 
-def test_large_pools_are_clustered_by_mini_batches() -> None:
+def test_a_cluster_is_visited_again_when_all_have_had_their_turn() -> None:
+    embeddings, cluster = _blobs((30, 20))
+    query = typiclust(embeddings, np.zeros(50, dtype=bool), 5, rng=_rng(), max_clusters=2)
+    assert cluster[query.rows].tolist() == [0, 1, 0, 1, 0]
+    typicality = query.numbers["typicality"]
+    assert typicality[0] > typicality[2] > typicality[4]
+
+
+def test_the_reason_names_the_cluster_and_the_typicality() -> None:
+    embeddings, _ = _blobs((30, 20))
+    query = typiclust(embeddings, np.isin(np.arange(50), [0]), 2, rng=_rng(), max_clusters=2)
+    assert "left of cluster 1: 20 samples, 0 of them labeled" in query.reasons[0]
+    assert "left of cluster 0: 30 samples, 1 of them labeled" in query.reasons[1]
+
+
+def _tight_and_far() -> np.ndarray:
+    rng = np.random.default_rng(5)
+    return rng.normal(size=(300, 6)) * 1e-3 + np.repeat(rng.normal(size=(3, 6)) * 1e3, 100, axis=0)
+
+
+@pytest.mark.parametrize(
+    "embeddings",
+    [
+        np.random.default_rng(1).normal(size=(900, 12)).astype(np.float32),
+        np.random.default_rng(1).normal(size=(300, 12)).astype(np.float16),
+        np.random.default_rng(1).normal(size=(60, 12)).repeat(9, axis=0),
+        np.random.default_rng(1).normal(size=(400, 12)).astype(np.float32) + np.float32(1e3),
+        _tight_and_far(),
+        np.ones((50, 3)),
+    ],
+    ids=["random", "half_precision", "repeated", "offset", "tight_and_far", "constant"],
+)
+def test_equals_the_naive_version_on_the_same_clusters(embeddings: np.ndarray) -> None:
+    labeled = np.arange(len(embeddings)) % 90 == 7
+    for n in (1, 12, 100):
+        n = min(n, int((~labeled).sum()))
+        cluster = k_means(embeddings, min(int(labeled.sum()) + n, 20), _rng()).labels
+        rows = typiclust(embeddings, labeled, n, rng=_rng(), max_clusters=20, smallest=0).rows
+        expected = _naive(embeddings.astype(np.float64), cluster, labeled, n)
+        assert rows.tolist() == expected[:n]
+
+
+def test_large_pools() -> None:
     rng = _rng()
-    cluster = rng.integers(12, size=21_000)
-    embeddings = (np.eye(12)[cluster] * 50 + rng.normal(size=(21_000, 12))).astype(np.float32)
-    rows = typiclust(embeddings, np.zeros(21_000, dtype=bool), 12, rng=_rng()).rows
+    cluster = rng.integers(12, size=6_000)
+    embeddings = (np.eye(12)[cluster] * 50 + rng.normal(size=(6_000, 12))).astype(np.float32)
+    rows = typiclust(embeddings, np.zeros(6_000, dtype=bool), 12, rng=_rng()).rows
     assert len(set(cluster[rows].tolist())) >= 11
-    np.testing.assert_array_equal(rows, typiclust(embeddings, np.zeros(21_000, dtype=bool), 12, rng=_rng()).rows)
+    np.testing.assert_array_equal(rows, typiclust(embeddings, np.zeros(6_000, dtype=bool), 12, rng=_rng()).rows)
     constant = typiclust(np.ones((21_000, 2)), np.zeros(21_000, dtype=bool), 3, rng=_rng()).rows
     assert constant.tolist() == [0, 1, 2]

@@ -6,13 +6,18 @@ from nextmask.selection.budget import select_within
 from nextmask.selection.calr import calr
 from nextmask.selection.ceal import ceal, ceal_pseudo_labels
 from nextmask.selection.clasp_pe import clasp_pe
+from nextmask.selection.cluster_quota import cluster_quota
 from nextmask.selection.cscs import cscs
+from nextmask.selection.facility_location import facility_location
 from nextmask.selection.k_center import k_center
+from nextmask.selection.kmeans_medoids import kmeans_medoids
 from nextmask.selection.limits import limited
+from nextmask.selection.max_herding import max_herding
 from nextmask.selection.most_uncertain import most_uncertain
 from nextmask.selection.noise import noisy
 from nextmask.selection.power_bald import power_bald
 from nextmask.selection.power_entropy import power_entropy
+from nextmask.selection.prob_cover import prob_cover
 from nextmask.selection.random_sampling import random_sampling
 from nextmask.selection.select import needs, select
 from nextmask.selection.similar import similar
@@ -33,7 +38,12 @@ STRATEGIES: dict[str, Strategy] = {
     "stratified_random": stratified_random,
     "k_center": k_center,
     "two_stage_k_center": two_stage_k_center,
+    "prob_cover": prob_cover,
+    "max_herding": max_herding,
+    "facility_location": facility_location,
     "typiclust": typiclust,
+    "kmeans_medoids": kmeans_medoids,
+    "cluster_quota": cluster_quota,
     "most_uncertain": most_uncertain,
     "calr": calr,
     "agglomerative": agglomerative,
@@ -62,14 +72,19 @@ __all__ = [
     "ceal",
     "ceal_pseudo_labels",
     "clasp_pe",
+    "cluster_quota",
     "cscs",
+    "facility_location",
     "k_center",
+    "kmeans_medoids",
     "limited",
+    "max_herding",
     "most_uncertain",
     "needs",
     "noisy",
     "power_bald",
     "power_entropy",
+    "prob_cover",
     "random_sampling",
     "select",
     "select_within",

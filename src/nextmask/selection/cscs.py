@@ -54,14 +54,14 @@ def cscs(
     Adapted: the authors' two repositories contradict each other. Here gamma follows the formula from the first round on (one
     has 0.5 always); clusters of one or two are scored like all others (one skips them); a positive rho says that the typical
     samples are the difficult ones, which is what Spearman's correlation means. Equal values share a rank (theirs: by place).
-    Beyond 20,000 samples neighbours are looked for within cells of about 2,000. With labeled samples there are labeled + n
+    Beyond 20,000 samples neighbours are looked for within cells of about 1,000. With labeled samples there are labeled + n
     clusters (at most 500, or n), visited by fewest labeled, then largest; labeled samples count as neighbours and are ranked,
     and are not taken. Scores that agree to 10 digits are equal; of equals the lowest row.
 
     Use: for a first round, where a self-supervised network says which samples are hard to restore. With all published numbers
     gamma lies between 0.46 and 0.62: expect a fixed, even mixture.
 
-    Cost: k-means with n clusters, the neighbours (N^2 d up to 20,000 samples, about 4,000 N d beyond), one copy of the
+    Cost: k-means with n clusters, the neighbours (N^2 d up to 20,000 samples, about 3,000 N d beyond), one copy of the
     embeddings.
     """
     if neighbors < 1:

@@ -32,8 +32,10 @@ def k_center(
     artefacts, which are far from everything and are asked for first.
 
     Cost: exact, but few distances are computed: a sample is looked at again only if it may be the farthest. At worst
-    N (labeled + n) d steps. Memory beside the embeddings: some 24 bytes a sample, a copy of n + 256 rows and a table of
-    16 MB at most. Large pools need numba; without it the same samples are found at the cost of the worst case.
+    N (labeled + n) d steps; that is where all distances are alike (noise of full rank) and thousands are labeled. Memory
+    beside the embeddings, which may be a memory map: some 24 bytes a sample, a copy of n + 256 rows and a table of 16 MB at
+    most; embeddings of half precision are copied to single. Large pools need numba, which compiles for some seconds once;
+    without it the same samples are found at the cost of the worst case.
     """
     _refuse_unknown(first)
     start = None if labeled.any() else first_of(embeddings, first, rng)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from nextmask.selection.geometry.k_means import k_means
 from nextmask.selection.geometry.side_by_side import side_by_side
@@ -51,7 +51,9 @@ def typiclust(
     labeled_in = np.bincount(cluster[labeled], minlength=len(size))
     visits = _visits(size, labeled_in, n, min(smallest, len(embeddings) // (2 * len(size))))
     rows, typicality = _most_typical(embeddings, cluster, labeled, visits, neighbors)
-    sentence = "the most typical ({typicality:.3g}) left of cluster {cluster}: {size} samples, {labeled_in} of them labeled"
+    sentence = (
+        "the most typical ({typicality:.3g}) left of cluster {cluster}: {size} samples, {labeled_in} of them labeled"
+    )
     return because(
         rows,
         sentence,
@@ -68,7 +70,9 @@ def _visits(size: np.ndarray, labeled_in: np.ndarray, n: int, smallest: int) -> 
     order = np.lexsort((-size, labeled_in))
     passed_over = size[order] <= smallest
     free = size - labeled_in
-    return np.fromiter(islice(chain(_in_turn(order[~passed_over], free), _in_turn(order[passed_over], free)), n), dtype=np.int64)
+    return np.fromiter(
+        islice(chain(_in_turn(order[~passed_over], free), _in_turn(order[passed_over], free)), n), dtype=np.int64
+    )
 
 
 def _in_turn(order: np.ndarray, free: np.ndarray) -> Iterator[int]:

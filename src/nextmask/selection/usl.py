@@ -50,7 +50,7 @@ def usl(
 
     Adapted: embeddings are scaled to unit length as seen from the pool's mean (theirs: from 0; their networks have no common
     offset). The horizon beyond which representatives are ignored is left out: theirs is the diameter of the sphere. Repeated
-    samples are 1e-5 apart (theirs: refused). Beyond 20,000 samples neighbours are looked for within cells of about 2,000. With
+    samples are 1e-5 apart (theirs: refused). Beyond 20,000 samples neighbours are looked for within cells of about 1,000. With
     labeled samples there are labeled + n clusters (at most 500, or n), visited by fewest labeled, then largest; labeled samples
     count as neighbours, represent their clusters in the regulariser, and are not taken. Scores that agree to 10 digits are
     equal; of equals the lowest row.
@@ -58,7 +58,7 @@ def usl(
     Use: for a first round, where clusters lie close together and the typical samples of neighbouring clusters resemble each
     other. Where clusters are well apart it answers as typiclust does.
 
-    Cost: the neighbours (N^2 d up to 20,000 samples, about 4,000 N d beyond), and N n d for the first regulariser, less for the
+    Cost: the neighbours (N^2 d up to 20,000 samples, about 3,000 N d beyond), and N n d for the first regulariser, less for the
     later ones; one copy of the embeddings.
     """
     _check(neighbors=neighbors, iterations=iterations)

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from nextmask.selection.budget import per_minute
+from nextmask.selection.geometry import coverage_plain
 from nextmask.selection.geometry.compiled import compiled
-from nextmask.selection.geometry.groups import Groups, sorted_into_groups
+from nextmask.selection.geometry.groups import SortedPool
 from nextmask.selection.geometry.side_by_side import side_by_side, slices
-from nextmask.selection.geometry.sketch import Points, Sketch, sketch
+from nextmask.selection.geometry.sketch import Sketch
+from nextmask.selection.types import Cost
 
 WORTH_COMPILING = 20_000_000
 """Pairs of samples from which compiled loops repay their loading."""
@@ -31,6 +34,9 @@ ROWS = 128
 
 WIDTH = 4096
 """Squared distances of sketches, below 2^24, share an entry of the table of similarities by so many."""
+
+BEYOND = 8192
+"""A distance that no two sketches have."""
 
 GRAIN = 2.0**-30
 """Bounds are sums of multiples of this, rounded upwards: exact in float64, so that what was added can be taken away."""
@@ -65,32 +71,31 @@ class Coverage:
     ``best`` (targets,) is the similarity of each target to what is chosen, in the order of ``targets``.
     """
 
-    def __init__(self, points: Points, similarity: Similarity, targets: Int[np.ndarray, " targets"] | None = None) -> None:
-        self._points, self._similarity = points, similarity
-        pool = sketch(points)
-        self._groups: Groups = sorted_into_groups(pool)
-        order = self._groups.order
-        wanted = np.ones(len(order), dtype=bool) if targets is None else np.isin(order, targets)
-        self.targets = order[wanted]
-        self._starts = np.append(0, np.cumsum(wanted))[self._groups.starts]
-        self._place = np.argsort(order)
-        self._pool: Sketch = pool.at(order)
-        self._targets: Sketch = self._pool if targets is None else self._pool.at(np.flatnonzero(wanted))
-        self._loops = compiled("coverage_loops") if len(order) * len(self.targets) >= WORTH_COMPILING else None
-        self._table = _table(similarity, pool)
+    def __init__(
+        self, pool: SortedPool, similarity: Similarity, targets: Int[np.ndarray, " targets"] | None = None
+    ) -> None:
+        self._pool, self._similarity = pool, similarity
+        wanted = np.ones(len(pool.order), dtype=bool) if targets is None else np.isin(pool.order, targets)
+        self.targets = pool.order[wanted]
+        self._starts = np.append(0, np.cumsum(wanted))[pool.starts]
+        self._sketch: Sketch = pool.sketch if targets is None else pool.sketch.at(np.flatnonzero(wanted))
+        large = len(wanted) * len(self.targets) >= WORTH_COMPILING
+        self._loops = (compiled("coverage_loops") if large else None) or coverage_plain
+        self._table = _table(similarity, pool.sketch)
         self._nearest = np.full(len(self.targets), np.inf)
         self.best = similarity.of(self._nearest)
         self._limit = self._limits(np.arange(len(self.targets)))
         self._group_reach = self._group_reaches()
-        self._bound: Values | None = None
+        self._bound: Values = np.empty(0)
+        self._measured: tuple[int, Places, Values] = (-1, np.empty(0, dtype=np.int64), np.empty(0))
 
     def bounds(self) -> Float[np.ndarray, " samples"]:
         """Bound from above what each row would add."""
-        if self._bound is None:
-            self._bound = np.zeros(len(self._pool))
+        if not len(self._bound):
+            self._bound = np.zeros(len(self._pool.order))
             with side_by_side() as run:
-                deque(run(self._bound_rows, slices(len(self._pool), ROWS)), maxlen=0)
-        return self._bound[self._place]
+                deque(run(self._bound_rows, slices(len(self._pool.order), ROWS)), maxlen=0)
+        return self._bound[self._pool.place]
 
     def gain(self, row: int) -> tuple[float, int]:
         """Measure what a row would add, and to how many targets."""
@@ -110,13 +115,16 @@ class Coverage:
         self._limit[places] = self._limits(places)
         self._group_reach = self._group_reaches()
         changed = np.flatnonzero(self.best[places] > before)
-        if self._bound is not None:
+        if len(self._bound):
             for some in (changed[block] for block in slices(len(changed), ROWS)):
                 self._lower_bounds(places[some], before[some], limit[some])
 
     def _limits(self, places: Places) -> Float[np.ndarray, " some"]:
         """Find the squared distance in the sketch from which on nothing can be added to targets; rounded upwards."""
-        reach = np.minimum(np.sqrt(self._nearest[places]), self._similarity.reach) / self._pool.unit + self._pool.slack
+        sketch = self._pool.sketch
+        # First cut short what lies beyond everything: a constant pool has a unit so small that no ratio to it is a number.
+        farthest = min(self._similarity.reach, BEYOND * sketch.unit)
+        reach = np.minimum(np.sqrt(self._nearest[places]), farthest) / sketch.unit + sketch.slack
         return np.where(self.best[places] < 1, reach**2 * (1 + 1e-6), 0).astype(np.float32)
 
     def _group_reaches(self) -> Float[np.ndarray, " groups"]:
@@ -129,53 +137,55 @@ class Coverage:
 
     def _bound_rows(self, rows: slice) -> None:
         """Add up what these rows of the sorted pool may at most add."""
-        own, add = self._pool.at(rows), self._loops.add_bounds if self._loops else _add_bounds
-        near = (self._groups.distances(own) < self._group_reach).any(axis=0)
+        own = self._pool.sketch.at(rows)
+        near = (self._pool.distances(own) < self._group_reach).any(axis=0)
         places = np.flatnonzero(np.repeat(near, np.diff(self._starts)))
         for some in (places[block] for block in slices(len(places), COLUMNS)):
-            targets = self._targets.at(some)
+            targets = self._sketch.at(some)
             products = own.coordinates @ targets.coordinates.T
             rest = self._limit[some], _floor(self.best[some]), self._table
-            add(products, own.squares, targets.squares, *rest, self._bound[rows])
+            self._loops.add_bounds(products, own.squares, targets.squares, *rest, self._bound[rows])
 
     def _lower_bounds(self, places: Places, before: Values, limit: Values) -> None:
         """Take from the bounds what these targets no longer offer that were represented less well ``before``."""
-        own, levels = self._targets.at(places), (limit, _floor(before), _floor(self.best[places]), self._table)
-        near = (self._groups.distances(own) < np.sqrt(limit)[:, None]).any(axis=0)
-        subtract = self._loops.subtract_bounds if self._loops else _subtract_bounds
-        rows = np.flatnonzero(np.repeat(near, np.diff(self._groups.starts)))
+        own = self._sketch.at(places)
+        levels = limit, self._limit[places], _floor(before), _floor(self.best[places]), self._table
+        near = (self._pool.distances(own) < np.sqrt(limit)[:, None]).any(axis=0)
+        rows = np.flatnonzero(np.repeat(near, np.diff(self._pool.starts)))
         for some in (rows[block] for block in slices(len(rows), COLUMNS)):
-            others, less = self._pool.at(some), np.zeros(len(some))
-            subtract(own.coordinates @ others.coordinates.T, own.squares, others.squares, *levels, less)
+            others, less = self._pool.sketch.at(some), np.zeros(len(some))
+            products = own.coordinates @ others.coordinates.T
+            self._loops.subtract_bounds(products, own.squares, others.squares, *levels, less)
             self._bound[some] += less
 
     def _near(self, row: int) -> tuple[Places, Values]:
         """Find the targets that a row may represent better than anything chosen; their squared distances in float64."""
-        own, groups, targets = self._pool.at(self._place[[row]]), self._groups, self._targets
-        if self._loops:
-            sorted_out = groups.centres.coordinates, groups.centres.squares, groups.radius, self._group_reach, self._starts
-            rest = *sorted_out, targets.coordinates, targets.squares, self._limit
-            places = self._loops.within_reach(own.coordinates[0], own.squares[0], *rest)
-        else:
-            places = np.flatnonzero(own.squared_distances(targets)[0] < self._limit)
-        return places, self._squared_distances(row, self.targets[places])
+        # Most often the row that is chosen is the one that was measured last.
+        if row != self._measured[0]:
+            self._measured = (row, *self._measure(row))
+        return self._measured[1:]
 
-    def _squared_distances(self, row: int, rows: Places) -> Values:
-        if not self._loops or self._points.embeddings.dtype == np.float16:
-            return self._points.squared_distances(row, rows)
-        own = self._points.at(slice(row, row + 1))[0]
-        return self._loops.squared_distances(self._points.embeddings, self._points.inverse_lengths, own, rows)
+    def _measure(self, row: int) -> tuple[Places, Values]:
+        own, pool = self._pool.at(np.array([row])), self._pool
+        groups = pool.centres.coordinates, pool.centres.squares, pool.radius, self._group_reach, self._starts
+        targets = self._sketch.coordinates, self._sketch.squares, self._limit
+        places = self._loops.within_reach(own.coordinates[0], own.squares[0], *groups, *targets)
+        points, rows = pool.points, self.targets[places]
+        # numba has no numbers of 16 bits.
+        loops = coverage_plain if points.embeddings.dtype == np.float16 else self._loops
+        own_point = points.at(slice(row, row + 1))[0]
+        return places, loops.squared_distances(points.embeddings, points.inverse_lengths, own_point, rows)
 
 
-def greedy(coverage: Coverage, allowed: Bool[np.ndarray, " samples"], cost: Values | None = None) -> Iterator[Pick]:
+def greedy(coverage: Coverage, allowed: Bool[np.ndarray, " samples"], cost: Cost | None = None) -> Iterator[Pick]:
     """Yield the allowed rows, each the one that adds most to the coverage (per minute of ``cost``), of equals the lowest."""
-    left, minutes = allowed.copy(), np.ones(len(allowed)) if cost is None else cost.astype(np.float64)
+    left = allowed.copy()
+    minutes = np.ones(len(left)) if cost is None else np.where(left, cost, 1)
     known = np.full(len(left), np.inf)
     for _ in range(np.count_nonzero(left)):
         known = np.minimum(known, coverage.bounds())
-        row = _best_row(coverage, np.where(left, known / minutes, -np.inf), known, minutes)
-        added, closer = coverage.gain(row)
-        yield Pick(row, added, closer)
+        row = _best_row(coverage, np.where(left, per_minute(known, minutes), -np.inf), known, minutes)
+        yield Pick(row, *coverage.gain(row))
         left[row] = False
         coverage.add(row)
 
@@ -198,24 +208,3 @@ def _table(similarity: Similarity, pool: Sketch) -> Float[np.ndarray, " entries"
 
 def _floor(best: Values) -> Values:
     return np.floor(best / GRAIN) * GRAIN
-
-
-def _offers(squared: Values, limit: Values, best: Values, table: Values) -> Float[np.ndarray, "rows columns"]:
-    offers = np.maximum(table[squared.astype(np.int64) // WIDTH] - best, 0)
-    return np.where(squared < limit, offers, 0)
-
-
-def _add_bounds(
-    products: Values, own: Values, squares: Values, limit: Values, best: Values, table: Values, out: Values
-) -> None:
-    """Do what the compiled loop of this name does."""
-    out += _offers(own[:, None] + squares - 2 * products, limit, best, table).sum(axis=1)
-
-
-def _subtract_bounds(
-    products: Values, own: Values, squares: Values, limit: Values, before: Values, now: Values, table: Values, out: Values
-) -> None:
-    """Do what the compiled loop of this name does."""
-    squared = own[:, None] + squares - 2 * products
-    offered, offers = (_offers(squared, limit[:, None], best[:, None], table) for best in (before, now))
-    out -= (offered - offers).sum(axis=0)

@@ -4,15 +4,21 @@ The squared distance of two sketches is a whole number, |a|^2 + |b|^2 - 2ab, and
 between: they are first listed without a branch that a processor could guess wrong, then looked up.
 """
 
+from typing import no_type_check
+
 import numpy as np
 from numba import njit
+
+LANES = 32
+"""Running sums of squares, so that the processor adds many at once in an order that is always the same."""
 
 SHIFT = 12
 """Squared distances, below 2^24, share an entry of the table of similarities by 2^12."""
 
 
 @njit(cache=True, nogil=True)
-def add_bounds(products, own, squares, limit, best, table, out):  # type: ignore[no-untyped-def]
+@no_type_check
+def add_bounds(products, own, squares, limit, best, table, out):
     """Add to ``out`` (rows,) what each row may at most add to the targets of ``products`` (rows, targets)."""
     rows, targets = products.shape
     near, apart = np.empty(targets + 1, dtype=np.int32), np.empty(targets + 1, dtype=np.float32)
@@ -31,7 +37,8 @@ def add_bounds(products, own, squares, limit, best, table, out):  # type: ignore
 
 
 @njit(cache=True, nogil=True)
-def subtract_bounds(products, own, squares, limit, before, now, table, out):  # type: ignore[no-untyped-def]
+@no_type_check
+def subtract_bounds(products, own, squares, limit, limit_now, best, best_now, table, out):
     """Take from ``out`` (columns,) what the rows of ``products``, targets that came closer, no longer offer them."""
     rows, columns = products.shape
     near, apart = np.empty(columns + 1, dtype=np.int32), np.empty(columns + 1, dtype=np.float32)
@@ -44,12 +51,14 @@ def subtract_bounds(products, own, squares, limit, before, now, table, out):  # 
             count += squared < limit[row]
         for place in range(count):
             value = table[np.int32(apart[place]) >> SHIFT]
-            offered, offers = value - before[row], value - now[row]
-            out[near[place]] -= (offered if offered > 0 else 0.0) - (offers if offers > 0 else 0.0)
+            offered, offers = value - best[row], value - best_now[row]
+            out[near[place]] -= offered if offered > 0 else 0.0
+            out[near[place]] += offers if offers > 0 and apart[place] < limit_now[row] else 0.0
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
-def _product(one, other):  # type: ignore[no-untyped-def]
+@no_type_check
+def _product(one, other):
     total = np.float32(0)
     for axis in range(len(one)):
         total += one[axis] * other[axis]
@@ -57,7 +66,8 @@ def _product(one, other):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def within_reach(own, own_square, centres, centre_squares, radius, group_reach, starts, coordinates, squares, limit):  # type: ignore[no-untyped-def]
+@no_type_check
+def within_reach(own, own_square, centres, centre_squares, radius, group_reach, starts, coordinates, squares, limit):
     """List the targets, sorted into groups, that the sketch does not rule out."""
     found = np.empty(len(limit) + 1, dtype=np.int64)
     count = 0
@@ -71,19 +81,33 @@ def within_reach(own, own_square, centres, centre_squares, radius, group_reach, 
     return found[:count]
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
-def _squared_distance(own, other, factor):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for axis in range(len(own)):
-        difference = other[axis] * factor - own[axis]
-        total += difference * difference
-    return total
+@njit(cache=True, nogil=True)
+@no_type_check
+def squared_distances(embeddings, inverse_lengths, own, rows):
+    """Measure squared distances of a float64 point ``own`` to rows, by differences in float64, summed as NumPy's way sums."""
+    distances, sums = np.empty(len(rows)), np.empty(LANES)
+    for place in range(len(rows)):
+        distances[place] = _squared_distance(own, embeddings, rows[place], inverse_lengths[rows[place]], sums)
+    return distances
 
 
 @njit(cache=True, nogil=True)
-def squared_distances(embeddings, inverse_lengths, own, rows):  # type: ignore[no-untyped-def]
-    """Measure squared distances of a float64 point ``own`` to rows, by differences in float64."""
-    distances = np.empty(len(rows))
-    for place in range(len(rows)):
-        distances[place] = _squared_distance(own, embeddings[rows[place]], inverse_lengths[rows[place]])
-    return distances
+@no_type_check
+def _squared_distance(own, embeddings, row, factor, sums):
+    sums[:] = 0
+    whole = len(own) // LANES * LANES
+    for start in range(0, whole, LANES):
+        for lane in range(np.uint64(LANES)):
+            # Unsigned: signed places might count from the end, and to look whether they do takes longer than the sum.
+            axis = np.uint64(start) + lane
+            difference = np.float64(embeddings[row, axis]) * factor - own[axis]
+            sums[lane] += difference * difference
+    for axis in range(whole, len(own)):
+        difference = np.float64(embeddings[row, axis]) * factor - own[axis]
+        sums[axis - whole] += difference * difference
+    width = LANES // 2
+    while width:
+        for lane in range(width):
+            sums[lane] += sums[lane + width]
+        width //= 2
+    return sums[0]

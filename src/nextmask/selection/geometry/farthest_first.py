@@ -5,7 +5,8 @@ are only ever added, so that a bound never rises, and a row whose bound is too l
 not looked at between picks. See `k_center_loops` for the loops.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
@@ -65,11 +66,11 @@ def farthest_first(
 
     Where there are no centres the search begins with the row ``first``.
     """
-    found = _search(points, out, n, centres, first)
     rows, squared = np.empty(n + 1, dtype=np.int64), np.empty(n + 1)
-    for pick in range(n + 1):
-        # One more than asked for: the distance of the next row is the radius that the last pick leaves.
-        rows[pick], squared[pick] = next(found, (-1, 0.0))
+    with closing(_search(points, out, n, centres, first)) as found:
+        for pick in range(n + 1):
+            # One more than asked for: the distance of the next row is the radius that the last pick leaves.
+            rows[pick], squared[pick] = next(found, (-1, 0.0))
     distance = np.sqrt(squared)
     return Chain(rows[:n], distance[:n], distance[1:])
 
@@ -93,7 +94,7 @@ def squared_distances(points: Points, centre: Shaped[np.ndarray, " dims"]) -> Di
 
 def _search(
     points: Points, out: Bool[np.ndarray, " rows"], n: int, centres: Centres, first: int | None
-) -> Iterator[tuple[int, float]]:
+) -> Generator[tuple[int, float], None, None]:
     """Yield rows and their squared distances until no row is left; ``n`` and one more may be asked for."""
     if first is not None:
         yield first, np.inf
@@ -106,7 +107,9 @@ def _search(
     yield from _lazily(loops, points, out, n, centres) if loops else _plainly(points, out, centres)
 
 
-def _plainly(points: Points, out: Bool[np.ndarray, " rows"], centres: Centres) -> Iterator[tuple[int, float]]:
+def _plainly(
+    points: Points, out: Bool[np.ndarray, " rows"], centres: Centres
+) -> Generator[tuple[int, float], None, None]:
     """Measure every row against every centre."""
     nearest = np.full(len(points), np.inf)
     for row in centres.rows:
@@ -146,7 +149,7 @@ class _State(NamedTuple):
 
 def _lazily(
     loops: ModuleType, points: Points, out: Bool[np.ndarray, " rows"], n: int, centres: Centres
-) -> Iterator[tuple[int, float]]:
+) -> Generator[tuple[int, float], None, None]:
     """Measure only what can matter."""
     state, count = _begun(loops, _compilable(points), out, n, Centres(_compilable(centres.points), centres.rows))
     parts = slices(len(state.top), -(-len(state.top) // 2))

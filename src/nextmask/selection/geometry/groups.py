@@ -1,4 +1,4 @@
-"""A pool sorted into groups of neighbours, so that the triangle inequality rules out most pairs of groups at once."""
+"""A pool sketched and sorted into groups of neighbours: the triangle inequality rules out most pairs of groups at once."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nextmask.selection.geometry.side_by_side import slices
-from nextmask.selection.geometry.sketch import Sketch, even_rows, rounded
+from nextmask.selection.geometry.sketch import Points, Sketch, even_rows, rounded, sketch
 
 SMALLEST_POOL = 2048
 """Samples up to which sorting costs more than it saves: one group."""
@@ -24,30 +24,42 @@ Centres = Float[np.ndarray, "groups axes"]
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
-    """``order`` (samples,) lists the rows group by group; group g is order[starts[g]:starts[g + 1]].
+class SortedPool:
+    """A pool's points, sketched, and ``order`` (samples,): the rows, group after group of neighbours.
 
-    ``centres`` lie in the sketch's space; no member of a group is farther than ``radius`` from its centre there.
+    Group g is order[starts[g]:starts[g + 1]]; ``sketch`` is in this order. ``centres`` lie in the sketch's space, and no
+    member of a group is farther than ``radius`` from its centre there. ``place`` (samples,) finds a row in the order.
     """
 
+    points: Points
     order: Int[np.ndarray, " samples"]
+    place: Int[np.ndarray, " samples"]
     starts: Int[np.ndarray, " edges"]
+    sketch: Sketch
     centres: Sketch
     radius: Float[np.ndarray, " groups"]
 
     def distances(self, some: Sketch) -> Float[np.ndarray, "some groups"]:
         """Bound the distance, in the sketch, of samples to the nearest member of each group from below."""
+        # A thousandth of a unit is more than the square root and the difference can lose.
         return np.sqrt(some.squared_distances(self.centres)) - self.radius - 1e-3
 
+    def at(self, rows: Int[np.ndarray, " some"]) -> Sketch:
+        """Find the sketches of rows."""
+        return self.sketch.at(self.place[rows])
 
-def sorted_into_groups(pool: Sketch) -> Groups:
+
+def sorted_pool(points: Points) -> SortedPool:
     """Sort a pool into groups of some dozen neighbours; groups that follow one another are close where possible."""
+    pool = sketch(points)
     centres = _centres(pool)
     centres = centres[_tour(centres)]
     used, group = np.unique(_nearest(pool, centres), return_inverse=True)
     middle = rounded(centres[used], pool.unit)
     order = np.argsort(group, kind="stable")
-    return Groups(order, np.searchsorted(group[order], np.arange(len(used) + 1)), middle, _radius(pool, group, middle))
+    starts = np.searchsorted(group[order], np.arange(len(used) + 1))
+    radius = _radius(pool, group, middle)
+    return SortedPool(points, order, np.argsort(order), starts, pool.at(order), middle, radius)
 
 
 def _centres(pool: Sketch) -> Centres:

@@ -19,8 +19,11 @@ RESTARTS = 3
 
 SWEEPS_OF_SMALL_POOL = 300
 SWEEPS_OF_SAMPLE = 3
-SWEEPS_OF_POOL = 2
+SWEEPS_OF_POOL = (2, 20)
 """Times that every sample is assigned, at most; sweeps end early where nothing changes."""
+
+WORK = 5e10
+"""Products of two numbers that a large pool's sweeps are worth: they decide how many of them there are."""
 
 ROWS_PER_CLUSTER = 50
 SMALLEST_SAMPLE = 16_384
@@ -54,13 +57,25 @@ class Clusters:
     labels: Labels
     centres: Centres
 
+    def squared_distances(self, points: Points) -> Float[np.ndarray, " samples"]:
+        """Square the distance of each sample to its own cluster's centre, by differences in float64."""
+        squared = np.empty(len(points))
+
+        def work(block: slice) -> None:
+            difference = points[block] - self.centres[self.labels[block]]
+            squared[block] = np.einsum("ij,ij->i", difference, difference)
+
+        with side_by_side() as run:
+            list(run(work, slices(len(points), BLOCK)))
+        return squared
+
 
 def k_means(points: Points, k: int, rng: np.random.Generator) -> Clusters:
     """Partition samples into ``k`` clusters, fewer where there are fewer distinct samples.
 
     Pools of up to 4,096 samples are clustered in float64 until nothing changes, three times over. Of larger ones a sample
-    of 50 rows a cluster (16,384 to 65,536 rows) is clustered first; then the whole pool is read in blocks, twice, and the
-    centres move after every 16,384 rows. The result is the same on any number of threads.
+    of 50 rows a cluster (16,384 to 65,536 rows) is clustered first; then the whole pool is read in blocks, twice or more, and
+    the centres move after every 16,384 rows. The result is the same on any number of threads.
     """
     k = min(k, len(points))
     with side_by_side() as run:
@@ -89,8 +104,9 @@ def _of_large_pool(points: Points, k: int, rng: np.random.Generator, run: Run) -
     partition.settle(sample.__getitem__, SWEEPS_OF_SAMPLE, run)
     partition.grow(rows, len(points))
     del sample
-    for _ in range(SWEEPS_OF_POOL):
-        partition.sweep(lambda block: seen_from.rounded(points[block]), run)
+    for _ in range(int(np.clip(WORK / (points.size * k), *SWEEPS_OF_POOL))):
+        if not partition.sweep(lambda block: seen_from.rounded(points[block]), run):
+            break
     return partition.clusters(seen_from)
 
 

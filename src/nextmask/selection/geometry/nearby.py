@@ -9,7 +9,7 @@ from nextmask.selection.geometry.neighbours import nearest
 SMALL_POOL = 20_000
 """Samples up to which neighbours are looked for in the whole pool."""
 
-CELL = 2000
+CELL = 1000
 """Samples that a cell of a larger pool holds, on average."""
 
 Points = Float[np.ndarray, "samples dims"]

@@ -58,6 +58,12 @@ class Neighbourhood:
             return np.empty((len(rows), 0)), np.empty((len(rows), 0), dtype=np.int64)
         return self._nearest(rows, k) if self._repeats is None else self._repeats.nearest(rows, k)
 
+    def copies(self) -> Int[np.ndarray, " samples"]:
+        """Count the samples that equal each sample, itself included."""
+        if self._repeats is None:
+            return np.ones(len(self.points), dtype=np.int64)
+        return np.bincount(self._repeats.group)[self._repeats.group]
+
     def mean_distance_bounds(self, rows: Rows, k: int) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
         """Bound the mean distance to the ``k`` nearest others from below and above; most of the way to knowing it."""
         least = np.full((len(rows), k), np.inf, dtype=np.float32)
@@ -104,7 +110,9 @@ class Neighbourhood:
         for columns in self._from_near(rows):
             lower = self._lower(rows, columns)
             slack = 2 * self.error * self.squares[columns]
-            least = np.partition(np.concatenate([least, _least_of_strips(lower + slack, 4 * k)], axis=1), k - 1, axis=1)[:, :k]
+            least = np.partition(
+                np.concatenate([least, _least_of_strips(lower + slack, 4 * k)], axis=1), k - 1, axis=1
+            )[:, :k]
             bound = least.max(axis=1) + 2 * self.error * self.squares[rows]
             place, column = np.divmod(np.flatnonzero(lower <= bound[:, None]), lower.shape[1])
             places.append(place)
@@ -127,6 +135,7 @@ class Neighbourhood:
             squared[pairs] = np.einsum("ij,ij->i", difference, difference)
         return squared
 
+
 class _Repeats:
     """Samples of which some are equal: distances are taken between distinct ones only, or a thousand blank slices would
     make a million pairs that no margin rules out."""
@@ -141,7 +150,9 @@ class _Repeats:
         distances, near = self.distinct.nearest(groups, min(k, len(self.members) - 1))
         distances = np.pad(distances, ((0, 0), (1, 0)))
         near = np.concatenate([groups[:, None], near], axis=1)
-        found = [self._spread(row, distances[group], near[group], k) for row, group in zip(rows, place, strict=True)]
+        found = [
+            self._spread(row, distances[group], near[group], k) for row, group in zip(rows.tolist(), place, strict=True)
+        ]
         return np.array([distance for distance, _ in found]), np.array([others for _, others in found])
 
     def _spread(self, row: int, distances: np.ndarray, near: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

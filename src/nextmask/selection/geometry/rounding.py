@@ -31,7 +31,9 @@ def frame(points: Points) -> Frame:
     """Take the mean as the origin, and a unit in which no number is large."""
     blocks = slices(len(points), BLOCK)
     origin = np.sum([points[block].sum(axis=0, dtype=np.float64) for block in blocks], axis=0) / len(points)
-    largest = max(float(np.abs(np.subtract(points[block], origin, dtype=np.float64)).max(initial=0)) for block in blocks)
+    largest = max(
+        float(np.abs(np.subtract(points[block], origin, dtype=np.float64)).max(initial=0)) for block in blocks
+    )
     return Frame(origin, 2.0 ** np.ceil(np.log2(largest)) if largest else 1.0)
 
 

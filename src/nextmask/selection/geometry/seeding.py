@@ -37,7 +37,9 @@ def spread_seeds(points: Points, k: int, rng: np.random.Generator, run: Run) -> 
     distance = _squared_distances(points, np.array(seeds), run)[0]
     while len(seeds) < k and distance.any():
         chance = np.cumsum(distance, dtype=np.float64)
-        drawn = np.searchsorted(chance, rng.random(min(DRAWN, tries * k)) * chance[-1], side="right").clip(max=len(points) - 1)
+        drawn = np.searchsorted(chance, rng.random(min(DRAWN, tries * k)) * chance[-1], side="right").clip(
+            max=len(points) - 1
+        )
         to_drawn = _squared_distances(points, drawn, run)
         accepted = _accepted(drawn, distance, rng)
         # The last rows drawn may be too few for a fair choice: they are drawn anew.

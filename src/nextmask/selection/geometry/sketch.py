@@ -39,14 +39,6 @@ class Points:
         """Read these rows in float64."""
         return self.embeddings[rows].astype(np.float64) * self.inverse_lengths[rows, None]
 
-    def squared_distances(self, row: int, rows: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
-        """Measure squared distances of one point to others in float64, by differences."""
-        distances, own = np.empty(len(rows)), self.at(slice(row, row + 1))
-        for block in slices(len(rows), ROWS):
-            difference = self.at(rows[block]) - own
-            distances[block] = np.einsum("ij,ij->i", difference, difference)
-        return distances
-
 
 def as_they_are(embeddings: Float[np.ndarray, "samples dims"]) -> Points:
     """Take the rows as points."""
@@ -92,7 +84,7 @@ def sketch(points: Points) -> Sketch:
     sample = points.at(even_rows(len(points), max(SAMPLE // len(mean), WIDEST))) - mean
     axes = _principal_axes(sample)
     # In units of some length of the pool first: a length like 1e30 has a square that does not fit into float32.
-    unit = max(np.linalg.norm(sample, axis=1).max(), np.finfo(np.float64).tiny)
+    unit = max(np.linalg.norm(sample, axis=1).max(), 1e-300)
     coordinates = np.empty((len(points), axes.shape[1] + 1), dtype=np.float32)
     for block in slices(len(points), ROWS):
         centred = (points.at(block) - mean) / unit

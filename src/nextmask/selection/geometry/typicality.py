@@ -4,8 +4,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nextmask.selection.geometry.neighbours import Neighbourhood, nearest
+from nextmask.selection.geometry.side_by_side import slices
 
 Points = Float[np.ndarray, "samples dims"]
+Rows = Int[np.ndarray, "..."]
 Typicality = Float[np.ndarray, " samples"]
 
 ROWS = 512
@@ -18,7 +20,7 @@ def typicality(points: Points, k: int) -> Typicality:
 
 
 def most_typical(
-    points: Points, allowed: Int[np.ndarray, " allowed"], count: int, k: int
+    points: Points, allowed: Rows, count: int, k: int
 ) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
     """Find the ``count`` most typical of the allowed rows, most typical first, of equals the lowest; and their typicality.
 
@@ -27,18 +29,34 @@ def most_typical(
     """
     around = Neighbourhood(points)
     k = min(k, len(points) - 1)
-    if len(allowed) > count and k:
-        blocks = [allowed[start : start + ROWS] for start in range(0, len(allowed), ROWS)]
-        lower, upper = np.concatenate([around.mean_distance_bounds(block, k) for block in blocks], axis=1)
-        allowed = allowed[lower <= np.partition(upper, count - 1)[count - 1]]
-    typical = np.concatenate(
-        [_of_distances(around.nearest(allowed[start : start + ROWS], k)[0]) for start in range(0, len(allowed), ROWS)]
-    )
+    allowed = _contenders(around, allowed, count, k)
+    found = [_of_distances(around.nearest(block, k)[0]) for block in _blocks(allowed)]
+    typical = np.concatenate(found)
     order = np.argsort(-typical, kind="stable")[:count]
     return allowed[order], typical[order]
+
+
+def _contenders(around: Neighbourhood, allowed: Rows, count: int, k: int) -> Rows:
+    """Leave out rows that cannot be among the most typical."""
+    if len(allowed) <= count or not k:
+        return allowed
+    # Nothing is more typical than a sample with k copies; blank slices may be half of a pool.
+    crowded = allowed[around.copies()[allowed] > k]
+    if len(crowded) >= count:
+        return crowded[:count]
+    lower, upper = np.concatenate([around.mean_distance_bounds(block, k) for block in _blocks(allowed)], axis=1)
+    return allowed[_typicality(lower) >= np.partition(_typicality(upper), -count)[-count]]
+
+
+def _blocks(rows: Rows) -> list[Rows]:
+    return [rows[block] for block in slices(len(rows), ROWS)]
 
 
 def _of_distances(distances: Float[np.ndarray, "rows neighbours"]) -> Float[np.ndarray, " rows"]:
     if not distances.shape[1]:
         return np.zeros(len(distances))
-    return 1 / (distances.mean(axis=1) + 1e-5)
+    return _typicality(distances.mean(axis=1))
+
+
+def _typicality(mean_distance: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    return 1 / (mean_distance + 1e-5)

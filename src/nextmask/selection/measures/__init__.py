@@ -4,7 +4,7 @@ Pure and of one image at a time: the probabilities of a whole pool do not fit in
 """
 
 from nextmask.selection.measures.classes import class_maps, class_share, class_uncertainty, foreground_share, residual
-from nextmask.selection.measures.contour import contour_variance, contour_variance_map, signed_distance
+from nextmask.selection.measures.contour import contour_variance, contour_variance_map
 from nextmask.selection.measures.dense import (
     DENSE,
     DenseMeasures,
@@ -17,7 +17,7 @@ from nextmask.selection.measures.dense import (
     variance,
     variance_ratio,
 )
-from nextmask.selection.measures.distance import distance_within, grown
+from nextmask.selection.measures.distance import distance_within, grown, signed_distance
 from nextmask.selection.measures.patches import best_patches, box_means
 from nextmask.selection.measures.reductions import (
     REDUCTIONS,

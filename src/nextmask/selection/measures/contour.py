@@ -2,23 +2,11 @@
 
 import numpy as np
 
-from nextmask.selection.measures.distance import Map, Mask, Spacing, distance_within, grown
+from nextmask.selection.measures.distance import Map, Mask, Spacing, signed_distance
 from nextmask.selection.measures.reductions import mean_over
 
 REACH = 10.0
 """Millimetres from the contour at which variance counts in full."""
-
-
-def signed_distance(foreground: Mask, reach: float, spacing: Spacing = None) -> Map | None:
-    """Map how far each voxel is from the other side of the contour, in mm: below 0 inside, at most ``reach`` each way.
-
-    None where nothing is foreground: there is no contour. Where everything is, the contour is out of reach.
-    """
-    if not foreground.any():
-        return None
-    return np.where(
-        foreground, -distance_within(~foreground, reach, spacing), distance_within(foreground, reach, spacing)
-    )
 
 
 def contour_variance_map(variance: Map, foreground: Mask, spacing: Spacing = None, reach: float = REACH) -> Map | None:
@@ -38,14 +26,22 @@ def contour_variance_map(variance: Map, foreground: Mask, spacing: Spacing = Non
     divided by ``reach`` and cut off there (theirs: by the image's largest distance, so by its field of view).
     """
     distance = signed_distance(foreground, reach, spacing)
-    return None if distance is None else variance * np.abs(distance) / np.float32(reach)
+    return None if distance is None else weighed(variance, distance, reach)
 
 
 def contour_variance(variance: Map, foreground: Mask, spacing: Spacing = None, reach: float = REACH) -> float | None:
-    """Average `contour_variance_map` over the foreground grown by ``reach``; None where no foreground is predicted.
+    """Average `contour_variance_map` over all that is less than ``reach`` outside of the contour; None without one.
 
     A mean (theirs: a sum), over what is near enough to the prediction (theirs: the image): empty surroundings change
     nothing.
     """
-    weighted = contour_variance_map(variance, foreground, spacing, reach)
-    return None if weighted is None else mean_over(weighted, grown(foreground, reach, spacing))
+    distance = signed_distance(foreground, reach, spacing)
+    return None if distance is None else mean_over(weighed(variance, distance, reach), distance < reach)
+
+
+def weighed(values: Map, distance: Map, reach: float) -> Map:
+    """Multiply a map by the distance to the contour, as a share of ``reach``."""
+    weights = np.abs(distance)
+    weights *= np.float32(1 / reach)
+    weights *= values
+    return weights

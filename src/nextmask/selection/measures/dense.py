@@ -22,6 +22,7 @@ from nextmask.selection.measures.running import (
     from_smallest,
     in_spans,
     normalised_entropy,
+    sum_p_log_p,
     taken_in,
     within_0_and_1,
 )
@@ -33,8 +34,8 @@ ChunkLine = Float[np.ndarray, " chunk"]
 
 KEEPS: dict[str, tuple[str, ...]] = {
     "entropy": (),
-    "expected_entropy": ("entropy",),
-    "mutual_information": ("entropy",),
+    "expected_entropy": ("p_log_p",),
+    "mutual_information": ("p_log_p",),
     "margin": (),
     "least_confidence": (),
     "variance": ("squares",),
@@ -144,8 +145,8 @@ def _finished(running: Running, names: Collection[str]) -> dict[str, Line]:
     if "variance" in names:
         maps["variance"] = np.zeros(voxels, np.float32) if running.squares is None else running.squares
         maps["variance"] /= running.members
-    if "expected_entropy" in names and running.entropy is not None:
-        maps["expected_entropy"] = running.entropy
+    if "expected_entropy" in names and running.p_log_p is not None:
+        maps["expected_entropy"] = running.p_log_p
     maps |= {name: np.empty(voxels, np.float32) for name in names if name not in maps}
     in_spans(voxels, lambda chunks: _fill(maps, running, chunks))
     return maps
@@ -162,15 +163,16 @@ def _share_outvoted(running: Running) -> Line:
 
 def _fill(maps: dict[str, Line], running: Running, chunks: Iterator[slice]) -> None:
     probabilities, scratch = np.empty((2, len(running.mean), CHUNK), np.float32)
+    lines = np.empty(CHUNK, np.float32)
     for part in chunks:
         p, work = probabilities[:, : part.stop - part.start], scratch[:, : part.stop - part.start]
         from_smallest(running.mean[:, part], p)
         if "margin" in maps or "least_confidence" in maps:
             _fill_from_the_likeliest(maps, part, p)
         if not {"entropy", "expected_entropy", "mutual_information"}.isdisjoint(maps):
-            of_mean = work[0]
-            normalised_entropy(p, work, of_mean)
-            _fill_entropies(maps, part, of_mean, of_mean if running.entropy is None else running.entropy[part])
+            of_mean = lines[: part.stop - part.start]
+            sum_p_log_p(p, work, of_mean)
+            _fill_entropies(maps, part, of_mean, of_mean if running.p_log_p is None else running.p_log_p[part], len(p))
 
 
 def _fill_from_the_likeliest(maps: dict[str, Line], part: slice, p: Chunk) -> None:
@@ -188,11 +190,16 @@ def _fill_from_the_likeliest(maps: dict[str, Line], part: slice, p: Chunk) -> No
         within_0_and_1(maps["least_confidence"][part])
 
 
-def _fill_entropies(maps: dict[str, Line], part: slice, of_mean: ChunkLine, of_members: ChunkLine) -> None:
+def _fill_entropies(
+    maps: dict[str, Line], part: slice, of_mean: ChunkLine, of_members: ChunkLine, classes: int
+) -> None:
+    # The difference first: the map of the expected entropy may lie in the memory that of_members is read from.
     if "mutual_information" in maps:
-        np.subtract(of_mean, of_members, out=maps["mutual_information"][part])
-        within_0_and_1(maps["mutual_information"][part])
+        difference = maps["mutual_information"][part]
+        np.subtract(of_members, of_mean, out=difference)
+        difference *= np.float32(1 / np.log2(max(classes, 2)))
+        within_0_and_1(difference)
     if "expected_entropy" in maps:
-        maps["expected_entropy"][part] = of_members
+        normalised_entropy(of_members, classes, maps["expected_entropy"][part])
     if "entropy" in maps:
-        maps["entropy"][part] = of_mean
+        normalised_entropy(of_mean, classes, maps["entropy"][part])

@@ -1,12 +1,13 @@
 """Distances to what is predicted, in millimetres, as far as anyone asks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import find_objects
 
 from nextmask.errors import SelectionError
+from nextmask.selection.measures.running import CHUNK
 
 Map = Float[np.ndarray, "*spatial"]
 Mask = Bool[np.ndarray, "*spatial"]
@@ -28,8 +29,22 @@ def distance_within(mask: Mask, reach: float, spacing: Spacing = None) -> Map:
         box = _surroundings(mask, reach, steps)
         squared = np.where(mask[box], np.float32(0), np.float32(np.inf))
         for axis, step in enumerate(steps):
-            squared = _spread(squared, axis, step, reach)
+            for part in _parts(squared, axis):
+                _spread(part, axis, step, reach)
         np.minimum(np.sqrt(squared, out=squared), np.float32(reach), out=distance[box])
+    return distance
+
+
+def signed_distance(mask: Mask, reach: float, spacing: Spacing = None) -> Map | None:
+    """Map how far each voxel is from the other side of a mask's contour, in mm: below 0 inside, cut off at ``reach``.
+
+    None where the mask is empty: there is no contour. Where it fills the image, the contour is out of reach.
+    """
+    if not mask.any():
+        return None
+    distance = distance_within(mask, reach, spacing)
+    box = _surroundings(mask, 1.0, (1.0,) * mask.ndim)  # from inside, nothing is nearer than what lies around the mask
+    distance[box] -= distance_within(~mask[box], reach, spacing)
     return distance
 
 
@@ -42,15 +57,26 @@ def grown(mask: Mask, radius: float, spacing: Spacing = None) -> Mask:
     return distance_within(mask, radius * ROUNDING**2, steps) <= radius * ROUNDING
 
 
-def _spread(squared: Map, axis: int, step: float, reach: float) -> Map:
-    """Take along one axis the smallest of squared distance + squared way, over the ways up to ``reach``."""
-    before = np.moveaxis(squared, axis, 0)
-    after = before.copy()
+def _spread(squared: Map, axis: int, step: float, reach: float) -> None:
+    """Take along one axis, in place, the smallest of squared distance + squared way, over the ways up to ``reach``."""
+    after = np.moveaxis(squared, axis, 0)
+    before = after.copy()
     for voxels in range(1, min(int(reach * ROUNDING / step), len(before) - 1) + 1):
         way = np.float32((voxels * step) ** 2)
         np.minimum(after[voxels:], before[:-voxels] + way, out=after[voxels:])
         np.minimum(after[:-voxels], before[voxels:] + way, out=after[:-voxels])
-    return np.moveaxis(after, 0, axis)
+
+
+def _parts(values: Map, axis: int) -> Iterator[Map]:
+    """Cut a map into parts that stay in the processor's cache, and are whole along one axis."""
+    if values.ndim == 1:
+        yield values
+        return
+    other = 0 if axis else 1
+    across = np.moveaxis(values, other, 0)
+    rows = max(1, 2 * CHUNK * len(across) // values.size)
+    for start in range(0, len(across), rows):
+        yield np.moveaxis(across[start : start + rows], 0, other)
 
 
 def _surroundings(mask: Mask, reach: float, steps: tuple[float, ...]) -> tuple[slice, ...]:

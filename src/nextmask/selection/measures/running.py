@@ -36,14 +36,14 @@ class Running:
     """Running means over the members. What nobody asked for, and what one member alone cannot have, is None.
 
     Each mean is moved by the new member's difference to it (Welford), so that members that agree have a variance and
-    a mutual information of exactly 0, and no digits are lost between two large sums. The entropy is divided by
-    log(classes); ``squares`` holds squared deviations summed over classes and members, ``votes`` counts each class.
+    a mutual information of exactly 0, and no digits are lost between two large sums. ``p_log_p`` is summed over the
+    classes, ``squares`` of deviations over classes and members; ``votes`` counts each class.
     """
 
     shape: tuple[int, ...]
     members: int
     mean: Flat
-    entropy: Line | None = None
+    p_log_p: Line | None = None
     squares: Line | None = None
     votes: UInt[np.ndarray, "classes voxels"] | None = None
 
@@ -54,7 +54,7 @@ def alone(probabilities: Probabilities) -> Running:
 
 
 def taken_in(members: Iterable[Probabilities], kept: Collection[str]) -> Running:
-    """Go through the members once, and keep their mean and what of "entropy", "squares" and "votes" is named."""
+    """Go through the members once, and keep their mean and what of "p_log_p", "squares" and "votes" is named."""
     running: Running | None = None
     for member in members:
         running = running or _empty(member.shape, kept)
@@ -69,13 +69,17 @@ def taken_in(members: Iterable[Probabilities], kept: Collection[str]) -> Running
     return running
 
 
-def normalised_entropy(p: Flat, work: Flat, out: Line) -> None:
-    """Write the entropy of probabilities from SMALLEST up, over log(classes), to ``out``; ``work`` is overwritten."""
+def sum_p_log_p(p: Flat, work: Flat, out: Line) -> None:
+    """Write the sums of p log2 p over the classes to ``out``, of probabilities from SMALLEST up; ``work`` is overwritten."""
     np.log2(p, out=work)
     work *= p
     np.add.reduce(work, axis=0, out=out)
-    out += OF_THE_SMALLEST * len(p)
-    out *= np.float32(-1 / np.log2(max(len(p), 2)))
+
+
+def normalised_entropy(sums: Line, classes: int, out: Line) -> None:
+    """Turn what `sum_p_log_p` gave into entropy over log(classes), 0 to 1."""
+    np.add(sums, OF_THE_SMALLEST * classes, out=out)
+    out *= np.float32(-1 / np.log2(max(classes, 2)))
     within_0_and_1(out)
 
 
@@ -112,7 +116,7 @@ def _empty(shape: tuple[int, ...], kept: Collection[str]) -> Running:
         shape,
         0,
         np.zeros((classes, voxels), np.float32),
-        np.zeros(voxels, np.float32) if "entropy" in kept else None,
+        np.zeros(voxels, np.float32) if "p_log_p" in kept else None,
         np.zeros(voxels, np.float32) if "squares" in kept else None,
         np.zeros((classes, voxels), np.uint8) if "votes" in kept else None,
     )
@@ -134,9 +138,9 @@ def _add_chunks(running: Running, member: Flat, chunks: Iterator[slice]) -> None
         from_smallest(member[:, part], p)
         if running.votes is not None:
             _vote(p, line, running.votes[:, part])
-        if running.entropy is not None:
-            normalised_entropy(p, work, line)
-            _move(running.entropy[part], line, running.members)
+        if running.p_log_p is not None:
+            sum_p_log_p(p, work, line)
+            _move(running.p_log_p[part], line, running.members)
         _move_mean(running, part, p, work, line)
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from nextmask.selection.measures.classes import class_share, class_uncertainty, foreground_share, residual
-from nextmask.selection.measures.contour import REACH, contour_variance_map
+from nextmask.selection.measures.contour import REACH, weighed
 from nextmask.selection.measures.dense import DenseMeasures, Members, dense_measures
-from nextmask.selection.measures.distance import Mask, Spacing, grown
+from nextmask.selection.measures.distance import Map, Spacing, grown, signed_distance
 from nextmask.selection.measures.reductions import RADIUS, mean_over, predicted_foreground, region
 from nextmask.selection.measures.selective import selective_scores
 
@@ -35,21 +35,22 @@ def sample_scores(
     measured = dense_measures(members, (measure, "entropy", "mutual_information", "variance"))
     parts = [(slice(None),)] if boxes is None else [region(box) for box in np.asarray(boxes)]
     bare = predicted_foreground(measured.probabilities, 0.0, spacing)
-    weighted = contour_variance_map(measured["variance"], bare, spacing, reach)
-    near, around = grown(bare, reach, spacing), grown(bare, radius, spacing)
+    around, distance = grown(bare, radius, spacing), signed_distance(bare, reach, spacing)
     rows = [
         {
-            **_of_part(measured, measure, around, part),
-            "contour_variance": 0.0 if weighted is None else _mean_or(0.0, weighted[part], near[part]),
+            **_of_part(measured, measure, around[part], part),
+            "contour_variance": _of_contour(measured["variance"], distance, reach, part),
         }
         for part in parts
     ]
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]} if rows else {}
 
 
-def _of_part(measured: DenseMeasures, measure: str, around: Mask, part: Part) -> dict[str, float | np.ndarray]:
+def _of_part(
+    measured: DenseMeasures, measure: str, around: Bool[np.ndarray, "..."], part: Part
+) -> dict[str, float | np.ndarray]:
     probabilities = measured.probabilities[:, *part]
-    mask = around[part] if around[part].any() else None
+    mask = around if around.any() else None
     return {
         "uncertainty": mean_over(measured[measure][part], mask),
         "mutual_information": mean_over(measured["mutual_information"][part], mask),
@@ -61,5 +62,7 @@ def _of_part(measured: DenseMeasures, measure: str, around: Mask, part: Part) ->
     }
 
 
-def _mean_or(otherwise: float, values: np.ndarray, mask: Mask) -> float:
-    return mean_over(values, mask) if mask.any() else otherwise
+def _of_contour(variance: Map, distance: Map | None, reach: float, part: Part) -> float:
+    if distance is None or not (distance[part] < reach).any():
+        return 0.0
+    return mean_over(weighed(variance[part], distance[part], reach), distance[part] < reach)
