@@ -122,7 +122,7 @@ def pools(task: Task, wanted: argparse.Namespace, settings: Settings) -> Iterato
         for name, path in real_pools(wanted.data, settings.folder / "pools"):
             yield one_pool(name, path)
     else:
-        for name in wanted.pools.split(","):
+        for name in (name for name in wanted.pools.split(",") if name in task.pools):
             yield one_pool(name, selection_pools.stored(settings.folder / "pools", name, task.samples, task.dims))
 
 
@@ -142,7 +142,7 @@ def compare(task: Task, pool: OnePool, settings: Settings, wanted: argparse.Name
     task = replace(task, samples=pool.samples, n=min(task.n, pool.samples // 4)) if task.on == "real" else task
     only = wanted.only.split(",") if wanted.only else None
     contestants = [name for name in ("nextmask", *task.peers) if only is None or name in only]
-    for repeat in range(settings.repeats):
+    for repeat in range(min(settings.repeats, task.repeats)):
         for contestant in contestants:
             there = matching(results(settings), task, pool.name, contestant)
             slow = any(record["status"] != "ok" or record["seconds"] > ONCE_OVER for record in there)
@@ -252,7 +252,11 @@ def keep(record: Record, task: Task, pool: str, contestant: str, settings: Setti
         "run": settings.run,
         "limit_s": settings.timeout,
         "limit_gb": settings.memory_gb,
-        **{name: value for name, value in asdict(task).items() if name not in ("peers", "goal", "quality")},
+        **{
+            name: value
+            for name, value in asdict(task).items()
+            if name not in ("peers", "goal", "quality", "pools", "repeats")
+        },
         "goal": asdict(task.goal) if task.goal else None,
         **record,
     }

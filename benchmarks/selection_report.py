@@ -147,16 +147,14 @@ def outcomes(records: Iterable[Record], section: str) -> dict[tuple[str, str], d
 
 def comparison(records: list[Record], section: str, title: str) -> Iterator[str]:
     """Yield a table of nextmask beside each peer."""
-    found = outcomes(records, section)
+    found = {key: by_name for key, by_name in outcomes(records, section).items() if "nextmask" in by_name}
     if not found:
         return
     yield f"\n## {title}\n"
     yield "| task | pool | public implementation | it took | nextmask | times as fast | picks | answer | to reach |"
     yield "| --- |" + " --- |" * 8
     for (task, pool), by_name in found.items():
-        ours = by_name.get("nextmask")
-        if ours is None:
-            continue
+        ours = by_name["nextmask"]
         theirs = [outcome for name, outcome in by_name.items() if name != "nextmask"]
         for peer in theirs or [None]:
             cells = [
@@ -295,9 +293,13 @@ def compilation(records: list[Record]) -> Iterator[str]:
 
 def late(records: list[Record]) -> Iterator[str]:
     """Yield a warning where a clock ran while numba compiled."""
-    slipped = {r["task"] for r in records if r.get("late_compile_s", 0) > 0.01 and r["section"] != "first call"}
+    slipped = dict.fromkeys(
+        f"{record['contestant']} ({record['task']}, {record['pool']}: {short(record['late_compile_s'])} s)"
+        for record in records
+        if record.get("late_compile_s", 0) > 0.01 and record["section"] != "first call"
+    )
     if slipped:
-        yield f"\nNumba compiled while the clock ran, so that these are faster than they look: {', '.join(sorted(slipped))}."
+        yield f"\nNumba compiled while the clock ran, so that these are faster than they look: {', '.join(slipped)}."
 
 
 def short(number: float) -> str:

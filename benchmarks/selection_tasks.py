@@ -35,6 +35,8 @@ class Task:
     mapped: bool = False
     radius: bool = False
     quality: bool = True
+    pools: tuple[str, ...] = ("med", "hard")
+    repeats: int = 3
 
     @property
     def name(self) -> str:
@@ -112,7 +114,7 @@ def every() -> Iterator[Task]:
 def first_call() -> Iterator[Task]:
     """The first call after an installation, with nothing compiled."""
     for task in every():
-        yield replace(task, section="first call")
+        yield replace(task, section="first call", pools=("med",), repeats=1)
 
 
 def huge() -> Iterator[Task]:

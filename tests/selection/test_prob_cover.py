@@ -38,7 +38,7 @@ def _naive(
     return rows + rest
 
 
-def _clustered(samples: int = 200, dims: int = 6, seed: int = 0) -> np.ndarray:
+def _clustered(samples: int = 120, dims: int = 6, seed: int = 0) -> np.ndarray:
     rng = _rng(seed)
     return (
         rng.normal(scale=3, size=(8, dims))[rng.integers(8, size=samples)] + rng.normal(size=(samples, dims))
@@ -53,7 +53,7 @@ POOLS = {
     "clustered": _clustered(),
     "offset": _clustered() + np.float32(4096),
     "duplicated": np.repeat(_clustered(40), 4, axis=0),
-    "constant columns": np.concatenate([_clustered(), np.full((200, 3), 7, np.float32)], axis=1),
+    "constant columns": np.concatenate([_clustered(), np.full((120, 3), 7, np.float32)], axis=1),
     "constant": np.ones((30, 4)),
     "grid": _grid(),
     "wide": _clustered(90, 300),
@@ -84,7 +84,7 @@ def test_equals_the_naive_version(pool: str, loops: str) -> None:
     radius = 2.0 if pool == "grid" else float(scale * 1.5)
     if pool == "one outlier":
         radius = 2.5
-    n = min(60, int((~labeled).sum()))
+    n = min(20, int((~labeled).sum()))
     assert prob_cover(embeddings, labeled, n, rng=_rng(), radius=radius).rows.tolist() == _naive(
         embeddings, labeled, n, radius
     )
@@ -154,10 +154,10 @@ def test_once_all_is_covered_it_goes_on_with_the_farthest_and_never_repeats() ->
 
 
 def test_the_radius_is_the_largest_that_keeps_95_percent_of_the_balls_pure() -> None:
-    pool = _clustered(150, 3)
+    pool = _clustered(90, 3)
     classes = (pool[:, 0] > 0).astype(np.int64) + (pool[:, 1] > 1)
     distance = cdist(pool.astype(float), pool.astype(float))
-    rows = np.arange(150)
+    rows = np.arange(90)
     radius = pure_radius(sorted_pool(sketch.as_they_are(pool)), classes, rows, 0.95)
 
     def purity(radius: float) -> float:
@@ -179,31 +179,31 @@ def test_the_radius_is_found_where_classes_coincide_and_where_there_is_one() -> 
 
 
 def test_the_radius_of_a_large_pool_is_found_on_a_sample() -> None:
-    pool = _clustered(1500)
+    pool = _clustered(300)
     classes = (pool[:, 0] > 0).astype(np.int64)
-    rows = np.sort(_rng().choice(1500, 1000, replace=False))
+    rows = np.sort(_rng().choice(300, 200, replace=False))
     whole, part = (
-        pure_radius(sorted_pool(sketch.as_they_are(pool)), classes, some, 0.95) for some in (np.arange(1500), rows)
+        pure_radius(sorted_pool(sketch.as_they_are(pool)), classes, some, 0.95) for some in (np.arange(300), rows)
     )
-    assert part == pytest.approx(whole, rel=0.15)
+    assert part == pytest.approx(whole, rel=0.2)
 
 
 def test_per_minute_it_takes_what_covers_most_a_minute(loops: str) -> None:
-    pool, cost = _clustered(), 1 + _rng(2).integers(4, size=200) / 2
-    rows = prob_cover(pool, _cold(200), 30, rng=_rng(), radius=2.0, cost=cost).rows.tolist()
-    assert rows == _naive(pool, _cold(200), 30, 2.0, cost)
-    assert rows != _naive(pool, _cold(200), 30, 2.0)
+    pool, cost = _clustered(), 1 + _rng(2).integers(4, size=120) / 2
+    rows = prob_cover(pool, _cold(120), 12, rng=_rng(), radius=2.0, cost=cost).rows.tolist()
+    assert rows == _naive(pool, _cold(120), 12, 2.0, cost)
+    assert rows != _naive(pool, _cold(120), 12, 2.0)
     evidence = {"embeddings": lambda: pool, "cost": lambda: cost}
-    within = select_within(prob_cover, evidence, _cold(200), 10.0, rng=_rng())
+    within = select_within(prob_cover, evidence, _cold(120), 10.0, rng=_rng())
     assert cost[within.rows].sum() <= 10
 
 
 def test_threads_make_no_difference(loops: str) -> None:
-    pool = _clustered(300)
+    pool = _clustered(150)
     answers = []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            answers.append(prob_cover(pool, _cold(300), 20, rng=_rng()).rows.tolist())
+            answers.append(prob_cover(pool, _cold(150), 10, rng=_rng(), radius=2.0).rows.tolist())
     assert answers[0] == answers[1]
 
 

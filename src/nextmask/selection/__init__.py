@@ -20,6 +20,7 @@ from nextmask.selection.power_entropy import power_entropy
 from nextmask.selection.prob_cover import prob_cover
 from nextmask.selection.random_sampling import random_sampling
 from nextmask.selection.select import needs, select
+from nextmask.selection.selective_uncertainty import selective_uncertainty
 from nextmask.selection.similar import similar
 from nextmask.selection.stochastic_batches import stochastic_batches
 from nextmask.selection.stochastic_batches_entropy import stochastic_batches_entropy
@@ -57,6 +58,7 @@ STRATEGIES: dict[str, Strategy] = {
     "stochastic_batches_entropy": stochastic_batches_entropy,
     "ceal": ceal,
     "badge": badge,
+    "selective_uncertainty": selective_uncertainty,
 }
 """Every strategy by the name that a study file gives it."""
 
@@ -88,6 +90,7 @@ __all__ = [
     "random_sampling",
     "select",
     "select_within",
+    "selective_uncertainty",
     "similar",
     "stochastic_batches",
     "stochastic_batches_entropy",

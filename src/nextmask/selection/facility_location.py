@@ -1,7 +1,6 @@
 """Facility location: the samples that represent the pool best, by cosine."""
 
 import math
-from itertools import islice
 
 import numpy as np
 from jaxtyping import Float
@@ -68,7 +67,7 @@ def facility_location(
     for row in np.flatnonzero(labeled):
         coverage.add(int(row))
     before = float(coverage.best.mean())
-    picks = list(islice(greedy(coverage, ~labeled, cost), n))
+    picks = greedy(coverage, ~labeled, n, cost)
     after = before + np.cumsum([pick.added for pick in picks]) / len(coverage.targets)
     if len(coverage.targets) == len(labeled):
         return _explained(picks, len(labeled), before, after, after - before, 0.0, cost)
@@ -99,7 +98,7 @@ def _explained(
         references=references,
         share=closer / references,
         gain=np.diff(after, prepend=before),
-        coverage=after,
+        coverage=np.minimum(after, 1),
         **bound,
     )
 

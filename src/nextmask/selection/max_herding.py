@@ -1,7 +1,5 @@
 """MaxHerding: coverage that fades with distance instead of ending at a radius."""
 
-from itertools import islice
-
 import numpy as np
 
 from nextmask.errors import SelectionError
@@ -50,7 +48,7 @@ def max_herding(
     for row in np.flatnonzero(labeled):
         coverage.add(int(row))
     before = coverage.best.mean()
-    picks = list(islice(greedy(coverage, ~labeled, cost), n))
+    picks = greedy(coverage, ~labeled, n, cost)
     gain = np.array([pick.added for pick in picks]) / len(labeled)
     closer = np.array([pick.closer for pick in picks])
     return because(

@@ -1,7 +1,5 @@
 """ProbCover: the samples whose neighbourhoods cover most of the pool."""
 
-from itertools import islice, takewhile
-
 import numpy as np
 from jaxtyping import Float
 
@@ -62,7 +60,7 @@ def prob_cover(
     for row in np.flatnonzero(labeled):
         coverage.add(int(row))
     before = int(coverage.best.sum())
-    picks = list(islice(takewhile(lambda pick: pick.added > 0, greedy(coverage, ~labeled, cost)), n))
+    picks = greedy(coverage, ~labeled, n, cost, end_when_full=True)
     covering = _explained(picks, before, len(labeled), radius)
     return join([covering, _farthest(embeddings, labeled, covering.rows, n - len(picks), rng)])
 

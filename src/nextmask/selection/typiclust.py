@@ -7,9 +7,12 @@ import numpy as np
 from jaxtyping import Int
 
 from nextmask.selection.geometry.k_means import k_means
-from nextmask.selection.geometry.side_by_side import side_by_side
+from nextmask.selection.geometry.side_by_side import Run, side_by_side
 from nextmask.selection.geometry.typicality import most_typical
 from nextmask.selection.types import Embeddings, Labeled, Query, because
+
+LARGE_CLUSTER = 8192
+"""Members beyond which all threads work on one cluster together, and not each on one of its own."""
 
 Clusters = Int[np.ndarray, " samples"]
 Visits = Int[np.ndarray, " picks"]
@@ -88,13 +91,17 @@ def _most_typical(
     members = np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster))[:-1])
     rows, typicality = np.empty(len(visits), dtype=np.int64), np.empty(len(visits))
 
-    def work(label: int) -> None:
+    def take(label: int, run: Run = map) -> None:
         own = members[label]
         turns = np.flatnonzero(visits == label)
         k = max(1, min(neighbors, len(own) // 2))
-        chosen, typicality[turns] = most_typical(embeddings[own], np.flatnonzero(~labeled[own]), len(turns), k)
+        chosen, typicality[turns] = most_typical(embeddings[own], np.flatnonzero(~labeled[own]), len(turns), k, run)
         rows[turns] = own[chosen]
 
+    visited = dict.fromkeys(visits.tolist())
     with side_by_side() as run:
-        list(run(work, dict.fromkeys(visits.tolist())))
+        for label in visited:
+            if len(members[label]) > LARGE_CLUSTER:
+                take(label, run)
+        list(run(take, [label for label in visited if len(members[label]) <= LARGE_CLUSTER]))
     return rows, typicality

@@ -70,7 +70,7 @@ def usl(
     visits = visit(cluster, density - strength * crowding, labeled, n)
     return because(
         visits.rows,
-        "in dense company (density {density:.3g}) in cluster {cluster} of {size}, away from other clusters' picks "
+        "in dense company (density {density:.3g}) in cluster {cluster} ({size} samples), away from other clusters' picks "
         "(crowding {crowding:.3g}); no. {turn} of those not labeled",
         cluster=visits.cluster,
         size=visits.size,

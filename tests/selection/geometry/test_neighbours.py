@@ -95,15 +95,20 @@ def test_pool_is_neither_changed_nor_copied_to_float64() -> None:
     nearest(points, 3)
 
 
+@pytest.mark.parametrize("reach", [0.0, 0.7, 1.1, 3.0])
 @pytest.mark.parametrize("pool", POOLS)
-def test_bounds_hold_the_mean_distance(pool: str) -> None:
+def test_the_floor_is_below_the_mean_distance(pool: str, reach: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SIDE", 64)
     points = POOLS[pool]()
     k = min(6, len(points) - 1)
-    lower, upper = Neighbourhood(points).mean_distance_bounds(np.arange(len(points)), k)
     mean = _naive(points, k)[0].mean(axis=1)
-    # The last digit of the bounds' own sums is not part of the promise.
-    assert (lower <= mean * (1 + 1e-6)).all()
-    assert (mean <= upper * (1 + 1e-6)).all()
+    floor = Neighbourhood(points).mean_distance_floor(k, reach * float(np.median(mean)))
+    assert (floor <= mean * (1 + 1e-12)).all()
+
+
+def test_the_floor_is_the_mean_distance_where_just_k_are_within_reach() -> None:
+    points = np.array([[0.0], [1.0], [3.0], [10.0], [100.0]])
+    assert Neighbourhood(points).mean_distance_floor(2, 3.0)[0] == pytest.approx(2, rel=1e-3)
 
 
 @pytest.mark.parametrize("count", [1, 5])

@@ -8,8 +8,14 @@ from types import ModuleType
 
 @cache
 def compiled(module: str) -> ModuleType | None:
-    """Load a module of compiled loops of this package when it is first needed; None where numba is not installed.
+    """Load a module of compiled loops of this package when it is first needed; None where it cannot be had.
 
-    Importing numba takes half a second and compiling some more, so that callers ask only where the work is worth it.
+    That is where numba is not installed, or finds no folder in which to keep what it compiled. Importing numba takes half
+    a second and compiling some more, so that callers ask only where the work is worth it.
     """
-    return import_module(f"nextmask.selection.geometry.{module}") if find_spec("numba") else None
+    if not find_spec("numba"):
+        return None
+    try:
+        return import_module(f"nextmask.selection.geometry.{module}")
+    except RuntimeError:  # "cannot cache function": neither the package's folder nor the home folder can be written to
+        return None

@@ -9,7 +9,7 @@ the order of the rows nor the number of threads can change a pick.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from nextmask.selection.budget import per_minute
 from nextmask.selection.geometry import coverage_plain
 from nextmask.selection.geometry.compiled import compiled
 from nextmask.selection.geometry.groups import SortedPool
-from nextmask.selection.geometry.side_by_side import side_by_side, slices
+from nextmask.selection.geometry.side_by_side import Run, side_by_side, slices
 from nextmask.selection.geometry.sketch import Sketch
 from nextmask.selection.types import Cost
 
@@ -41,19 +41,27 @@ BEYOND = 8192
 GRAIN = 2.0**-30
 """Bounds are sums of multiples of this, rounded upwards: exact in float64, so that what was added can be taken away."""
 
+FINEST = 2.0**-40
+"""Similarities are multiples of this, so that sums of their differences are exact. Two samples that would represent each
+other, and nothing else, add the same; without rounding, the last digit of a sum would decide between them."""
+
 Values = Float[np.ndarray, " some"]
 Places = Int[np.ndarray, " some"]
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """How well a sample represents another, from their squared distance: 0 to 1, 0 at infinity, and never rising.
+    """How well a sample represents another, by a ``rule`` for squared distances: 0 to 1, 0 at infinity, and never rising.
 
     ``reach``: the distance from which on it is 0.
     """
 
-    of: Callable[[Values], Values]
+    rule: Callable[[Values], Values]
     reach: float = math.inf
+
+    def of(self, squared: Values) -> Values:
+        """Apply the rule, to multiples of FINEST."""
+        return np.rint(self.rule(squared) / FINEST) * FINEST
 
 
 @dataclass(frozen=True)
@@ -89,12 +97,11 @@ class Coverage:
         self._bound: Values = np.empty(0)
         self._measured: tuple[int, Places, Values] = (-1, np.empty(0, dtype=np.int64), np.empty(0))
 
-    def bounds(self) -> Float[np.ndarray, " samples"]:
+    def bounds(self, run: Run = map) -> Float[np.ndarray, " samples"]:
         """Bound from above what each row would add."""
         if not len(self._bound):
             self._bound = np.zeros(len(self._pool.order))
-            with side_by_side() as run:
-                deque(run(self._bound_rows, slices(len(self._pool.order), ROWS)), maxlen=0)
+            deque(run(self._bound_rows, slices(len(self._bound), ROWS)), maxlen=0)
         return self._bound[self._pool.place]
 
     def gain(self, row: int) -> tuple[float, int]:
@@ -104,7 +111,7 @@ class Coverage:
         more = more[more > 0]
         return math.fsum(more.tolist()), len(more)
 
-    def add(self, row: int) -> None:
+    def add(self, row: int, run: Run = map) -> None:
         """Choose a row."""
         places, squared = self._near(row)
         closer = squared < self._nearest[places]
@@ -117,7 +124,7 @@ class Coverage:
         changed = np.flatnonzero(self.best[places] > before)
         if len(self._bound):
             for some in (changed[block] for block in slices(len(changed), ROWS)):
-                self._lower_bounds(places[some], before[some], limit[some])
+                self._lower_bounds(places[some], before[some], limit[some], run)
 
     def _limits(self, places: Places) -> Float[np.ndarray, " some"]:
         """Find the squared distance in the sketch from which on nothing can be added to targets; rounded upwards."""
@@ -146,17 +153,22 @@ class Coverage:
             rest = self._limit[some], _floor(self.best[some]), self._table
             self._loops.add_bounds(products, own.squares, targets.squares, *rest, self._bound[rows])
 
-    def _lower_bounds(self, places: Places, before: Values, limit: Values) -> None:
+    def _lower_bounds(self, places: Places, before: Values, limit: Values, run: Run) -> None:
         """Take from the bounds what these targets no longer offer that were represented less well ``before``."""
         own = self._sketch.at(places)
         levels = limit, self._limit[places], _floor(before), _floor(self.best[places]), self._table
         near = (self._pool.distances(own) < np.sqrt(limit)[:, None]).any(axis=0)
         rows = np.flatnonzero(np.repeat(near, np.diff(self._pool.starts)))
-        for some in (rows[block] for block in slices(len(rows), COLUMNS)):
-            others, less = self._pool.sketch.at(some), np.zeros(len(some))
+
+        def less(block: slice) -> Values:
+            others, change = self._pool.sketch.at(rows[block]), np.zeros(block.stop - block.start)
             products = own.coordinates @ others.coordinates.T
-            self._loops.subtract_bounds(products, own.squares, others.squares, *levels, less)
-            self._bound[some] += less
+            self._loops.subtract_bounds(products, own.squares, others.squares, *levels, change)
+            return change
+
+        blocks = slices(len(rows), COLUMNS)
+        for block, change in zip(blocks, run(less, blocks), strict=True):
+            self._bound[rows[block]] += change
 
     def _near(self, row: int) -> tuple[Places, Values]:
         """Find the targets that a row may represent better than anything chosen; their squared distances in float64."""
@@ -177,17 +189,24 @@ class Coverage:
         return places, loops.squared_distances(points.embeddings, points.inverse_lengths, own_point, rows)
 
 
-def greedy(coverage: Coverage, allowed: Bool[np.ndarray, " samples"], cost: Cost | None = None) -> Iterator[Pick]:
-    """Yield the allowed rows, each the one that adds most to the coverage (per minute of ``cost``), of equals the lowest."""
-    left = allowed.copy()
+def greedy(
+    coverage: Coverage, allowed: Bool[np.ndarray, " samples"], n: int, cost: Cost | None, end_when_full: bool = False
+) -> list[Pick]:
+    """Choose n allowed rows, each the one that adds most to the coverage (per minute of ``cost``), of equals the lowest.
+
+    Where every target is represented fully, all that are left add nothing: ``end_when_full`` chooses none of those.
+    """
+    left, picks = allowed.copy(), list[Pick]()
     minutes = np.ones(len(left)) if cost is None else np.where(left, cost, 1)
     known = np.full(len(left), np.inf)
-    for _ in range(np.count_nonzero(left)):
-        known = np.minimum(known, coverage.bounds())
-        row = _best_row(coverage, np.where(left, per_minute(known, minutes), -np.inf), known, minutes)
-        yield Pick(row, *coverage.gain(row))
-        left[row] = False
-        coverage.add(row)
+    with side_by_side() as run:
+        while len(picks) < n and not (end_when_full and (coverage.best == 1).all()):
+            known = np.minimum(known, coverage.bounds(run))
+            row = _best_row(coverage, np.where(left, per_minute(known, minutes), -np.inf), known, minutes)
+            picks.append(Pick(row, *coverage.gain(row)))
+            left[row] = False
+            coverage.add(row, run)
+    return picks
 
 
 def _best_row(coverage: Coverage, rate: Values, known: Values, minutes: Values) -> int:

@@ -11,7 +11,7 @@ from nextmask.selection.geometry.sketch import Points, Sketch, even_rows, rounde
 SMALLEST_POOL = 2048
 """Samples up to which sorting costs more than it saves: one group."""
 
-PER_ROOT = 6
+PER_ROOT = 8
 """Groups per square root of the pool's size."""
 
 SEEN = 8

@@ -23,7 +23,8 @@ SWEEPS_OF_POOL = (2, 20)
 """Times that every sample is assigned, at most; sweeps end early where nothing changes."""
 
 WORK = 5e10
-"""Products of two numbers that a large pool's sweeps are worth: they decide how many of them there are."""
+READING = 200
+"""Products of two numbers that a large pool's sweeps are worth, and that reading one number is: they say how many sweeps."""
 
 ROWS_PER_CLUSTER = 50
 SMALLEST_SAMPLE = 16_384
@@ -104,7 +105,7 @@ def _of_large_pool(points: Points, k: int, rng: np.random.Generator, run: Run) -
     partition.settle(sample.__getitem__, SWEEPS_OF_SAMPLE, run)
     partition.grow(rows, len(points))
     del sample
-    for _ in range(int(np.clip(WORK / (points.size * k), *SWEEPS_OF_POOL))):
+    for _ in range(int(np.clip(WORK / (points.size * (k + READING)), *SWEEPS_OF_POOL))):
         if not partition.sweep(lambda block: seen_from.rounded(points[block]), run):
             break
     return partition.clusters(seen_from)

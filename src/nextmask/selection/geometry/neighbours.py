@@ -1,16 +1,19 @@
 """Nearest neighbours: float32 products rule out almost all pairs by a proven margin, differences in float64 decide."""
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from nextmask.selection.geometry.rounding import frame, rounding_error
-from nextmask.selection.geometry.side_by_side import side_by_side, slices
+from nextmask.selection.geometry.side_by_side import Run, side_by_side, slices
 
 ROWS = 512
 COLUMNS = 4096
 """Pairs that are looked at together: ROWS x COLUMNS."""
+
+SIDE = 1024
+"""Pairs that are looked at together where each pair is looked at once: SIDE x SIDE."""
 
 STRIPS = 16
 """Columns of which only the nearest is looked at when the k-th nearest is bounded."""
@@ -64,16 +67,31 @@ class Neighbourhood:
             return np.ones(len(self.points), dtype=np.int64)
         return np.bincount(self._repeats.group)[self._repeats.group]
 
-    def mean_distance_bounds(self, rows: Rows, k: int) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
-        """Bound the mean distance to the ``k`` nearest others from below and above; most of the way to knowing it."""
-        least = np.full((len(rows), k), np.inf, dtype=np.float32)
-        for columns in slices(len(self.points), COLUMNS):
-            least = np.partition(np.concatenate([least, self._lower(rows, columns)], axis=1), k - 1, axis=1)[:, :k]
-        own = (1 - self.error) * self.squares[rows, None]
-        slack = 2 * self.error * (self.squares[rows, None] + self.squares.max())
-        lower, upper = np.maximum(least + own, 0), np.maximum(least + own + slack, 0)
-        unit = self.frame.unit / k
-        return np.sqrt(lower).sum(axis=1, dtype=np.float64) * unit, np.sqrt(upper).sum(axis=1, dtype=np.float64) * unit
+    def mean_distance_floor(self, k: int, reach: float, run: Run = map) -> Float[np.ndarray, " samples"]:
+        """Bound the mean distance of all samples to their ``k`` nearest others from below, by the pairs within ``reach``.
+
+        As if all others were at the distance ``reach`` but for those nearer: of the k nearest and of any more there are. Each
+        pair is looked at once.
+        """
+        reach /= self.frame.unit
+        blocks = slices(len(self.points), SIDE)
+        pairs = [(first, second) for place, first in enumerate(blocks) for second in blocks[place:]]
+        nearer = np.zeros(len(self.points))
+        for (first, second), (of_first, of_second) in zip(pairs, run(partial(self._nearer, reach), pairs), strict=True):
+            nearer[first] += of_first
+            if first != second:
+                nearer[second] += of_second
+        return np.maximum(reach - nearer / k, 0) * self.frame.unit
+
+    def _nearer(self, reach: float, pair: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+        """Sum up by how much the rows of two blocks are nearer to each other than ``reach``."""
+        rows, columns = np.arange(len(self.points))[pair[0]], pair[1]
+        lower = self._lower(rows, columns)
+        own = (1 - self.error) * self.squares[rows]
+        row, column = np.divmod(np.flatnonzero(lower <= (reach**2 - own)[:, None]), lower.shape[1])
+        apart = np.sqrt(np.maximum(lower[row, column].astype(np.float64) + own[row], 0))
+        nearer = np.maximum(reach - apart, 0)
+        return np.bincount(row, nearer, minlength=len(rows)), np.bincount(column, nearer, minlength=lower.shape[1])
 
     @cached_property
     def _repeats(self) -> "_Repeats | None":

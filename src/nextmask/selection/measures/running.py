@@ -1,7 +1,7 @@
 """What is kept of the members of one image while they come by, one at a time."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -54,16 +54,20 @@ def alone(probabilities: Probabilities) -> Running:
 
 
 def taken_in(members: Iterable[Probabilities], kept: Collection[str]) -> Running:
-    """Go through the members once, and keep their mean and what of "p_log_p", "squares" and "votes" is named."""
+    """Go through the members once, and keep their mean and what of "p_log_p", "squares" and "votes" is named.
+
+    Members that the caller holds at once are taken chunk by chunk, others one by one: the numbers are the same.
+    """
     running: Running | None = None
-    for member in members:
-        running = running or _empty(member.shape, kept)
-        if member.shape != running.shape:
-            raise SelectionError(
-                f"Member {running.members + 1} is of shape {member.shape}, those before it of {running.shape}. "
-                "Expected all of one image, on one grid. Predict the same image with each of them."
-            )
-        _add(running, member.reshape(len(member), -1))
+    # Only what lies in memory in order can be cut into chunks without a copy.
+    at_once = isinstance(members, Sequence) and all(member.flags.c_contiguous for member in members)
+    groups = [members] if at_once else ([member] for member in members)
+    for group in groups:
+        for member in group:
+            running = running or _empty(member.shape, kept)
+            _refuse_another_shape(member, running)
+        if running is not None:
+            _add(running, [member.reshape(len(member), -1) for member in group])
     if running is None:
         raise SelectionError("There are no members. Expected one or more. Hand over the probabilities of an image.")
     return running
@@ -122,26 +126,36 @@ def _empty(shape: tuple[int, ...], kept: Collection[str]) -> Running:
     )
 
 
-def _add(running: Running, member: Flat) -> None:
-    running.members += 1
-    if running.votes is not None and running.members == 256:  # more than a byte counts
+def _refuse_another_shape(member: Probabilities, running: Running) -> None:
+    if member.shape != running.shape:
+        raise SelectionError(
+            f"A member is of shape {member.shape}, the first one of {running.shape}. "
+            "Expected all of one image, on one grid. Predict the same image with each of them."
+        )
+
+
+def _add(running: Running, group: Sequence[Flat]) -> None:
+    before = running.members
+    running.members += len(group)
+    if running.votes is not None and running.members > np.iinfo(running.votes.dtype).max:
         running.votes = running.votes.astype(np.uint32)
-    in_spans(member.shape[1], lambda chunks: _add_chunks(running, member, chunks))
+    in_spans(running.mean.shape[1], lambda chunks: _add_chunks(running, before, group, chunks))
 
 
-def _add_chunks(running: Running, member: Flat, chunks: Iterator[slice]) -> None:
-    probabilities, scratch = np.empty((2, len(member), CHUNK), np.float32)
+def _add_chunks(running: Running, before: int, group: Sequence[Flat], chunks: Iterator[slice]) -> None:
+    probabilities, scratch = np.empty((2, len(running.mean), CHUNK), np.float32)
     numbers = np.empty(CHUNK, np.float32)
     for part in chunks:
         width = part.stop - part.start
         p, work, line = probabilities[:, :width], scratch[:, :width], numbers[:width]
-        from_smallest(member[:, part], p)
-        if running.votes is not None:
-            _vote(p, line, running.votes[:, part])
-        if running.p_log_p is not None:
-            sum_p_log_p(p, work, line)
-            _move(running.p_log_p[part], line, running.members)
-        _move_mean(running, part, p, work, line)
+        for n, member in enumerate(group, before + 1):
+            from_smallest(member[:, part], p)
+            if running.votes is not None:
+                _vote(p, line, running.votes[:, part])
+            if running.p_log_p is not None:
+                sum_p_log_p(p, work, line)
+                _move(running.p_log_p[part], line, n)
+            _move_mean(running, n, part, p, work, line)
 
 
 def _vote(p: Flat, most: Line, votes: UInt[np.ndarray, "classes voxels"]) -> None:
@@ -155,14 +169,17 @@ def _vote(p: Flat, most: Line, votes: UInt[np.ndarray, "classes voxels"]) -> Non
     votes += chosen.view(np.uint8)
 
 
-def _move(mean: Line, value: Line, members: int) -> None:
+def _move(mean: Line, value: Line, n: int) -> None:
     value -= mean
-    value *= np.float32(1 / members)
+    value *= np.float32(1 / n)
     mean += value
 
 
-def _move_mean(running: Running, part: slice, p: Flat, work: Flat, line: Line) -> None:
-    n, mean = running.members, running.mean[:, part]
+def _move_mean(running: Running, n: int, part: slice, p: Flat, work: Flat, line: Line) -> None:
+    mean = running.mean[:, part]
+    if n == 1:
+        mean[:] = p
+        return
     np.subtract(p, mean, out=work)
     np.multiply(work, np.float32(1 / n), out=p)
     mean += p
