@@ -92,16 +92,22 @@ EVIDENCE = {
     "uncertainty": Evidence("how unsure the segmenter is; higher is less sure, always"),
     "mutual_information": Evidence("how much the members of an ensemble contradict one another (BALD)"),
     "contour_variance": Evidence("variance of the members, weighted by the distance to the predicted contour (CEAL)"),
-    "class_uncertainty": Evidence("uncertainty of each class but background, probability x entropy", axes=("samples", "classes")),
+    "class_uncertainty": Evidence(
+        "uncertainty of each class but background, probability x entropy", axes=("samples", "classes")
+    ),
     "class_share": Evidence("share of voxels predicted of each class but background", axes=("samples", "classes")),
     "foreground_share": Evidence("share of the sample's voxels that are predicted to be foreground, 0 to 1"),
-    "selective": Evidence("mean uncertainty inside of what may be the object, and along its edge", ("samples", "scores")),
+    "selective": Evidence(
+        "mean uncertainty inside of what may be the object, and along its edge", ("samples", "scores")
+    ),
     "residual": Evidence("mean probability minus predicted share, per class", axes=("samples", "classes")),
     "difficulty": Evidence("how badly a self-supervised network restores the sample; higher is harder"),
     "patient": Evidence("which patient the sample is of", kind=np.integer),
     "volume": Evidence("which case the sample is of", kind=np.integer),
     "position": Evidence("the sample's relative place along the slice axis, 0 to 1"),
-    "bounds": Evidence("first voxel of every axis, then last-plus-one of every axis", axes=("samples", "sides"), kind=np.integer),
+    "bounds": Evidence(
+        "first voxel of every axis, then last-plus-one of every axis", axes=("samples", "sides"), kind=np.integer
+    ),
     "cost": Evidence("minutes that an annotator needs for the sample"),
 }
 """All that a strategy may name as a parameter; what no strategy names is never computed."""
