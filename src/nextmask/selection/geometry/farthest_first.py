@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Float32, Int, Shaped
 from nextmask.selection.geometry.compiled import compiled
 from nextmask.selection.geometry.side_by_side import Run, side_by_side, slices
 
-WORTH_COMPILING = 1_000_000_000
-"""Differences of coordinates from which compiled loops repay their loading: about two seconds of NumPy."""
+WORTH_COMPILING = 200_000_000
+"""Differences of coordinates from which compiled loops repay their loading: about half a second of NumPy."""
 
 ROWS_PER_BLOCK = 128
 """Rows that share one highest bound."""
