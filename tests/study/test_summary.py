@@ -12,7 +12,7 @@ from nextmask.study.summary import facts, labeled_after, mean_dice, summary, wri
 def test_a_fresh_study_says_what_it_is_and_what_comes_next(home):
     said = facts(Study(home))
     assert said["next"] == "query"
-    assert said["labeled"] == "0 of 24"
+    assert said["labeled"] == "0 of 24, about 0 minutes of annotation"
     assert said["pool"].startswith("24 samples (unit slice) of 4 cases")
 
 
