@@ -71,6 +71,7 @@ def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     monkeypatch.setattr(groups, "SMALLEST_POOL", 50)
     monkeypatch.setattr(groups, "PER_ROOT", 1)
     monkeypatch.setattr(sketch, "WIDEST", 16)
+    monkeypatch.setattr(sketch, "WIDEST_OF_ALL", 16)
     return str(request.param)
 
 
@@ -111,6 +112,14 @@ def test_bounds_are_never_below_what_a_row_adds(loops: str) -> None:
         # And worth having, though a sketch of 16 coordinates out of 40 leaves much open.
         assert bounds.sum() < 2 * gains.sum()
         cover.add(row)
+
+
+def test_bounds_are_close_even_where_a_pool_has_no_main_axes() -> None:
+    pool = groups.sorted_pool(sketch.of_unit_length(_rng().normal(size=(80, 200))))
+    cover = coverage.Coverage(pool, coverage.Similarity(lambda squared: np.exp(-squared)))
+    gains = np.array([cover.gain(other)[0] for other in range(80)])
+    assert (gains <= cover.bounds()).all()
+    np.testing.assert_allclose(cover.bounds(), gains, rtol=0.05)
 
 
 def test_bounds_lowered_pick_by_pick_are_those_added_up_anew(loops: str) -> None:

@@ -73,6 +73,7 @@ def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     monkeypatch.setattr(groups, "SMALLEST_POOL", 50)
     monkeypatch.setattr(groups, "PER_ROOT", 1)
     monkeypatch.setattr(sketch, "WIDEST", 16)
+    monkeypatch.setattr(sketch, "WIDEST_OF_ALL", 16)
     return str(request.param)
 
 

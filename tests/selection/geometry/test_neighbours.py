@@ -102,13 +102,14 @@ def test_the_floor_is_below_the_mean_distance(pool: str, reach: float, monkeypat
     points = POOLS[pool]()
     k = min(6, len(points) - 1)
     mean = _naive(points, k)[0].mean(axis=1)
-    floor = Neighbourhood(points).mean_distance_floor(k, reach * float(np.median(mean)))
+    floor = Neighbourhood(points).mean_distance_floor(k, reach * float(np.median(mean)), float(np.median(mean)))
     assert (floor <= mean * (1 + 1e-12)).all()
 
 
-def test_the_floor_is_the_mean_distance_where_just_k_are_within_reach() -> None:
-    points = np.array([[0.0], [1.0], [3.0], [10.0], [100.0]])
-    assert Neighbourhood(points).mean_distance_floor(2, 3.0)[0] == pytest.approx(2, rel=1e-3)
+def test_the_floor_is_the_mean_distance_of_rows_with_k_neighbours_within_reach() -> None:
+    points = np.array([[0.0], [1.0], [3.0], [10.0], [20.0]])
+    floor = Neighbourhood(points).mean_distance_floor(2, 8.0, 8.0)
+    np.testing.assert_allclose(floor, [2, 1.5, 2.5, (7 + 8) / 2, 8], rtol=1e-3)
 
 
 @pytest.mark.parametrize("count", [1, 5])

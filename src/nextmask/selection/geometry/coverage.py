@@ -8,7 +8,6 @@ the order of the rows nor the number of threads can change a pick.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,7 +28,7 @@ WORTH_COMPILING = 20_000_000
 COLUMNS = 4096
 """Samples whose products with a block of others are held at a time, so that they stay in the processor's cache."""
 
-ROWS = 128
+ROWS = 64
 """Rows of such a block."""
 
 WIDTH = 4096
@@ -101,7 +100,8 @@ class Coverage:
         """Bound from above what each row would add."""
         if not len(self._bound):
             self._bound = np.zeros(len(self._pool.order))
-            deque(run(self._bound_rows, slices(len(self._bound), ROWS)), maxlen=0)
+            for places, change in run(self._bounds_with, slices(len(self._bound), ROWS)):
+                self._bound[places] += change
         return self._bound[self._pool.place]
 
     def gain(self, row: int) -> tuple[float, int]:
@@ -121,8 +121,10 @@ class Coverage:
         self.best[places] = self._similarity.of(squared)
         self._limit[places] = self._limits(places)
         self._group_reach = self._group_reaches()
-        changed = np.flatnonzero(self.best[places] > before)
         if len(self._bound):
+            changed = np.flatnonzero(self.best[places] > before)
+            # Those of like reach together: the farthest one decides what a block of them is compared with.
+            changed = changed[np.argsort(limit[changed], kind="stable")]
             for some in (changed[block] for block in slices(len(changed), ROWS)):
                 self._lower_bounds(places[some], before[some], limit[some], run)
 
@@ -137,33 +139,48 @@ class Coverage:
     def _group_reaches(self) -> Float[np.ndarray, " groups"]:
         """Find the distance in the sketch from which on nothing can be added to any target of a group."""
         used = np.flatnonzero(np.diff(self._starts))
-        reach = np.full(len(self._starts) - 1, -np.inf)
+        reach = np.full(len(self._starts) - 1, -1.0)
         farthest = np.maximum.reduceat(self._limit, self._starts[used])
-        reach[used] = np.where(farthest > 0, np.sqrt(farthest), -np.inf)
+        reach[used] = np.where(farthest > 0, np.sqrt(farthest), -1)
         return reach
 
-    def _bound_rows(self, rows: slice) -> None:
-        """Add up what these rows of the sorted pool may at most add."""
-        own = self._pool.sketch.at(rows)
-        near = (self._pool.distances(own) < self._group_reach).any(axis=0)
-        places = np.flatnonzero(np.repeat(near, np.diff(self._starts)))
-        for some in (places[block] for block in slices(len(places), COLUMNS)):
-            targets = self._sketch.at(some)
-            products = own.coordinates @ targets.coordinates.T
-            rest = self._limit[some], _floor(self.best[some]), self._table
-            self._loops.add_bounds(products, own.squares, targets.squares, *rest, self._bound[rows])
+    def _bounds_with(self, rows: slice) -> tuple[Places, Values]:
+        """Bound what these rows of the sorted pool may add; where all are targets, also what later ones may add to these.
+
+        Every pair is looked at once: what rows may add to the columns beyond them, and those to the rows.
+        """
+        own, each = self._pool.sketch.at(rows), np.arange(rows.start, rows.stop)
+        mutual = self._sketch is self._pool.sketch
+        reach = np.maximum(self._group_reach, np.sqrt(self._limit[rows].max())) if mutual else self._group_reach
+        places = np.flatnonzero(np.repeat(self._pool.near(own, reach), np.diff(self._starts)))
+        change, nothing = np.zeros(len(each)), np.zeros(len(each), dtype=np.float32)
+        if mutual:
+            beyond = places[places >= rows.stop]
+            levels = self._limit[rows], _floor(self.best[rows])
+            others = [self._add(own, levels, beyond[block], change) for block in slices(len(beyond), COLUMNS)]
+            self._add(own, (nothing, nothing), each, change)
+            return np.append(each, beyond), np.concatenate([change, *others])
+        for block in slices(len(places), COLUMNS):
+            self._add(own, (nothing, nothing), places[block], change)
+        return each, change
+
+    def _add(self, own: Sketch, levels: tuple[Values, Values], places: Places, change: Values) -> Values:
+        """Add to ``change`` what rows may add to the targets at ``places``; give what those may add to the rows."""
+        targets, others = self._sketch.at(places), np.zeros(len(places))
+        rest = self._limit[places], _floor(self.best[places]), self._table, change, others
+        self._loops.add_bounds(own.products(targets), own.squares, targets.squares, *levels, *rest)
+        return others
 
     def _lower_bounds(self, places: Places, before: Values, limit: Values, run: Run) -> None:
         """Take from the bounds what these targets no longer offer that were represented less well ``before``."""
         own = self._sketch.at(places)
         levels = limit, self._limit[places], _floor(before), _floor(self.best[places]), self._table
-        near = (self._pool.distances(own) < np.sqrt(limit)[:, None]).any(axis=0)
+        near = self._pool.near(own, float(np.sqrt(limit.max())))
         rows = np.flatnonzero(np.repeat(near, np.diff(self._pool.starts)))
 
         def less(block: slice) -> Values:
             others, change = self._pool.sketch.at(rows[block]), np.zeros(block.stop - block.start)
-            products = own.coordinates @ others.coordinates.T
-            self._loops.subtract_bounds(products, own.squares, others.squares, *levels, change)
+            self._loops.subtract_bounds(own.products(others), own.squares, others.squares, *levels, change)
             return change
 
         blocks = slices(len(rows), COLUMNS)

@@ -18,22 +18,25 @@ SHIFT = 12
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def add_bounds(products, own, squares, limit, best, table, out):
-    """Add to ``out`` (rows,) what each row may at most add to the targets of ``products`` (rows, targets)."""
-    rows, targets = products.shape
-    near, apart = np.empty(targets + 1, dtype=np.int32), np.empty(targets + 1, dtype=np.float32)
-    for row in range(rows):
+def add_bounds(products, own, squares, limit_of_rows, best_of_rows, limit, best, table, out_of_rows, out):
+    """Add to ``out_of_rows`` what each row may at most add to the columns, and to ``out`` what columns may add to rows."""
+    columns = products.shape[1]
+    near, apart = np.empty(columns + 1, dtype=np.int32), np.empty(columns + 1, dtype=np.float32)
+    for row in range(products.shape[0]):
         count = 0
-        for target in range(targets):
-            squared = own[row] + squares[target] - np.float32(2) * products[row, target]
-            near[count] = target
+        for column in range(columns):
+            squared = own[row] + squares[column] - np.float32(2) * products[row, column]
+            near[count] = column
             apart[count] = squared
-            count += squared < limit[target]
+            count += squared < max(limit[column], limit_of_rows[row])
         total = 0.0
         for place in range(count):
-            offer = table[np.int32(apart[place]) >> SHIFT] - best[near[place]]
-            total += offer if offer > 0 else 0.0
-        out[row] += total
+            column, squared = near[place], apart[place]
+            value = table[np.int32(squared) >> SHIFT]
+            offer, offered = value - best[column], value - best_of_rows[row]
+            total += offer if offer > 0 and squared < limit[column] else 0.0
+            out[column] += offered if offered > 0 and squared < limit_of_rows[row] else 0.0
+        out_of_rows[row] += total
 
 
 @njit(cache=True, nogil=True)
@@ -73,7 +76,7 @@ def within_reach(own, own_square, centres, centre_squares, radius, group_reach, 
     count = 0
     for group in range(len(radius)):
         apart = own_square + centre_squares[group] - np.float32(2) * _product(own, centres[group])
-        if np.sqrt(apart) - radius[group] < group_reach[group]:
+        if group_reach[group] > 0 and apart < (group_reach[group] + radius[group]) ** 2 * (1 + 1e-6):
             for place in range(starts[group], starts[group + 1]):
                 found[count] = place
                 squared = own_square + squares[place] - np.float32(2) * _product(own, coordinates[place])

@@ -19,11 +19,21 @@ Table = Float[np.ndarray, " entries"]
 
 
 def add_bounds(
-    products: Products, own: OfRows, squares: OfColumns, limit: OfColumns, best: OfColumns, table: Table, out: OfRows
+    products: Products,
+    own: OfRows,
+    squares: OfColumns,
+    limit_of_rows: OfRows,
+    best_of_rows: OfRows,
+    limit: OfColumns,
+    best: OfColumns,
+    table: Table,
+    out_of_rows: OfRows,
+    out: OfColumns,
 ) -> None:
-    """Add to ``out`` what each row may at most add to the targets, the columns."""
+    """Add to ``out_of_rows`` what each row may at most add to the columns, and to ``out`` what columns may add to rows."""
     squared = own[:, None] + squares - 2 * products
-    out += _offers(squared, limit[None, :], best[None, :], table).sum(axis=1)
+    out_of_rows += _offers(squared, limit[None, :], best[None, :], table).sum(axis=1)
+    out += _offers(squared, limit_of_rows[:, None], best_of_rows[:, None], table).sum(axis=0)
 
 
 def subtract_bounds(

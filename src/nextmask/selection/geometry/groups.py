@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from nextmask.selection.geometry.side_by_side import slices
 from nextmask.selection.geometry.sketch import Points, Sketch, even_rows, rounded, sketch
@@ -39,10 +39,11 @@ class SortedPool:
     centres: Sketch
     radius: Float[np.ndarray, " groups"]
 
-    def distances(self, some: Sketch) -> Float[np.ndarray, "some groups"]:
-        """Bound the distance, in the sketch, of samples to the nearest member of each group from below."""
-        # A thousandth of a unit is more than the square root and the difference can lose.
-        return np.sqrt(some.squared_distances(self.centres)) - self.radius - 1e-3
+    def near(self, some: Sketch, reach: Float[np.ndarray, " groups"] | float) -> Bool[np.ndarray, " groups"]:
+        """Find the groups that may have a member nearer than ``reach``, in the sketch, to any of the samples."""
+        # Rounded upwards. A negative reach is that of a group whose members are out of everybody's reach.
+        limit = np.where(reach < 0, 0, (reach + self.radius) ** 2 * (1 + 1e-6)).astype(np.float32)
+        return np.asarray((some.squared_distances(self.centres) < limit).any(axis=0))
 
     def at(self, rows: Int[np.ndarray, " some"]) -> Sketch:
         """Find the sketches of rows."""

@@ -67,42 +67,59 @@ class Neighbourhood:
             return np.ones(len(self.points), dtype=np.int64)
         return np.bincount(self._repeats.group)[self._repeats.group]
 
-    def mean_distance_floor(self, k: int, reach: float, run: Run = map) -> Float[np.ndarray, " samples"]:
+    def roughly(self, rows: Rows, k: int) -> Distances:
+        """Estimate the distances of some rows to their ``k`` nearest others, ascending, as float32 has them."""
+        least = np.full((len(rows), k), np.inf, dtype=np.float32)
+        for columns in slices(len(self.points), COLUMNS):
+            least = np.partition(np.concatenate([least, self._lower(rows, columns)], axis=1), k - 1, axis=1)[:, :k]
+        squared = np.sort(least, axis=1).astype(np.float64) + self.squares[rows, None]
+        return np.sqrt(np.maximum(squared, 0)) * self.frame.unit
+
+    def mean_distance_floor(
+        self, k: int, reach: float, ceiling: float, run: Run = map
+    ) -> Float[np.ndarray, " samples"]:
         """Bound the mean distance of all samples to their ``k`` nearest others from below, by the pairs within ``reach``.
 
-        As if all others were at the distance ``reach`` but for those nearer: of the k nearest and of any more there are. Each
-        pair is looked at once.
+        Neighbours that are not within reach count as if they were at its end. Each pair is looked at once. Bounds above
+        ``ceiling`` are left as they first come out, before more than k neighbours within reach are cut down to k.
         """
         reach /= self.frame.unit
         blocks = slices(len(self.points), SIDE)
         pairs = [(first, second) for place, first in enumerate(blocks) for second in blocks[place:]]
-        nearer = np.zeros(len(self.points))
-        for (first, second), (of_first, of_second) in zip(pairs, run(partial(self._nearer, reach), pairs), strict=True):
-            nearer[first] += of_first
-            if first != second:
-                nearer[second] += of_second
-        return np.maximum(reach - nearer / k, 0) * self.frame.unit
+        found = list(run(partial(self._nearer, reach), pairs))
+        row, nearer = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        floor = reach - np.bincount(row, nearer, minlength=len(self.points)) / k
+        close = floor[row] <= ceiling / self.frame.unit
+        row, nearer = row[close], nearer[close]
+        order = np.lexsort((-nearer, row))
+        row, nearer = row[order], nearer[order]
+        beyond = np.arange(len(row)) - np.searchsorted(row, row) >= k
+        floor += np.bincount(row[beyond], nearer[beyond], minlength=len(floor)) / k
+        return np.maximum(floor, 0) * self.frame.unit
 
     def _nearer(self, reach: float, pair: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
-        """Sum up by how much the rows of two blocks are nearer to each other than ``reach``."""
-        rows, columns = np.arange(len(self.points))[pair[0]], pair[1]
-        lower = self._lower(rows, columns)
-        own = (1 - self.error) * self.squares[rows]
+        """List the rows of two blocks that are within ``reach`` of each other, and by how much."""
+        first, second = pair
+        rows = np.arange(first.start, first.stop)
+        lower = self._lower(rows, second)
+        own = (1 - self.error) * self.squares[first]
         row, column = np.divmod(np.flatnonzero(lower <= (reach**2 - own)[:, None]), lower.shape[1])
         apart = np.sqrt(np.maximum(lower[row, column].astype(np.float64) + own[row], 0))
         nearer = np.maximum(reach - apart, 0)
-        return np.bincount(row, nearer, minlength=len(rows)), np.bincount(column, nearer, minlength=lower.shape[1])
+        if first == second:
+            return row + first.start, nearer
+        return np.concatenate([row + first.start, column + second.start]), np.concatenate([nearer, nearer])
 
     @cached_property
     def _repeats(self) -> "_Repeats | None":
         # Equal samples have equal lengths, so that only the few of equal length are compared.
         _, length, count = np.unique(self.squares, return_inverse=True, return_counts=True)
         suspects = np.flatnonzero(count[length] > 1)
-        _, first, same = np.unique(self.points[suspects], axis=0, return_index=True, return_inverse=True)
-        if len(first) == len(suspects):
+        lowest_row, seen = np.arange(len(self.points)), dict[bytes, int]()
+        for row in suspects.tolist():
+            lowest_row[row] = seen.setdefault(self.points[row].tobytes(), row)
+        if len(seen) == len(suspects):
             return None
-        lowest_row = np.arange(len(self.points))
-        lowest_row[suspects] = suspects[first][same.reshape(-1)]
         return _Repeats(self.points, lowest_row)
 
     def _lower(self, rows: Rows, columns: slice) -> Float[np.ndarray, "rows columns"]:

@@ -16,6 +16,15 @@ SAMPLE = 2**21
 WIDEST = 128
 """Coordinates at most: beyond it, products of sketches cost more than the distances that they save."""
 
+EXPLAINED_BY_FEW = 0.9
+"""Share of the variance that so many coordinates must explain; or else bounds from them would rule out next to nothing."""
+
+WIDEST_OF_ALL = 512
+"""Coordinates at most where few explain little."""
+
+MOST_NUMBERS = 2**26
+"""Numbers (samples x coordinates) that may be held for that, 256 MB."""
+
 EXPLAINED = 0.99
 """Share of the variance beyond which further axes are not worth their cost."""
 
@@ -75,14 +84,24 @@ class Sketch:
 
     def squared_distances(self, others: "Sketch") -> Float[np.ndarray, "samples others"]:
         """Measure squared distances to other sketches: whole numbers, exact."""
-        return self.squares[:, None] + others.squares - 2 * (self.coordinates @ others.coordinates.T)
+        squared = self.products(others)
+        squared *= -2
+        squared += self.squares[:, None]
+        squared += others.squares
+        return squared
+
+    def products(self, others: "Sketch") -> Float[np.ndarray, "samples others"]:
+        """Multiply every sketch with every other."""
+        # Some BLAS compute with what lies behind the last column and drop it; what NumPy says of that means nothing.
+        with np.errstate(all="ignore"):
+            return self.coordinates @ others.coordinates.T
 
 
 def sketch(points: Points) -> Sketch:
-    """Shorten all points to at most WIDEST whole coordinates."""
+    """Shorten all points to some whole coordinates."""
     mean = sum(points.at(block).sum(axis=0) for block in slices(len(points), ROWS)) / len(points)
     sample = points.at(even_rows(len(points), max(SAMPLE // len(mean), WIDEST))) - mean
-    axes = _principal_axes(sample)
+    axes = _principal_axes(sample, MOST_NUMBERS // len(points))
     # In units of some length of the pool first: a length like 1e30 has a square that does not fit into float32.
     unit = max(np.linalg.norm(sample, axis=1).max(), 1e-300)
     coordinates = np.empty((len(points), axes.shape[1] + 1), dtype=np.float32)
@@ -115,14 +134,18 @@ def even_rows(samples: int, wanted: int) -> Int[np.ndarray, " some"]:
     return np.unique(np.linspace(0, samples - 1, min(samples, wanted)).astype(np.int64))
 
 
-def _principal_axes(centred: Vectors) -> Float[np.ndarray, "dims axes"]:
-    """Find orthonormal axes that explain most of the variance."""
+def _principal_axes(centred: Vectors, affordable: int) -> Float[np.ndarray, "dims axes"]:
+    """Find orthonormal axes that explain most of the variance; all axes, if need be, of points that have no main ones."""
     rows, dims = centred.shape
     if dims < WIDEST:
         return np.eye(dims)
     variance, axes = np.linalg.eigh(centred.T @ centred if dims <= rows else centred @ centred.T)
     axes = axes if dims <= rows else centred.T @ axes
     explained = np.cumsum(variance[::-1]) / max(variance.sum(), np.finfo(np.float64).tiny)
+    few = explained[min(WIDEST - 1, len(explained)) - 1] >= EXPLAINED_BY_FEW
+    widest = WIDEST if few else max(WIDEST, min(WIDEST_OF_ALL, affordable))
     # With the length of the rest, a multiple of 8 coordinates: products of odd widths are slow.
-    count = min((int(np.searchsorted(explained, EXPLAINED)) + 9) // 8 * 8 - 1, WIDEST - 1, axes.shape[1])
+    count = min((int(np.searchsorted(explained, EXPLAINED)) + 9) // 8 * 8, widest) - 1
+    if count + 1 >= dims:
+        return np.eye(dims)
     return np.linalg.qr(axes[:, ::-1][:, :count])[0]

@@ -13,7 +13,13 @@ Typicality = Float[np.ndarray, " samples"]
 ROWS = 512
 """Samples whose neighbours are looked for at a time."""
 
-FEW = 16
+NEARLY = 0.999
+"""Of a distance: where all samples are equally far apart, none of the pairs are to be listed rather than all."""
+
+TRIED = 32
+"""Samples of which the densest says how far to look for neighbours."""
+
+FEW = 8
 """Samples whose typicality is computed at once rather than bounded first."""
 
 
@@ -45,13 +51,15 @@ def _contenders(around: Neighbourhood, allowed: Rows, count: int, k: int, run: R
     crowded = allowed[around.copies()[allowed] > k]
     if len(crowded) >= count:
         return crowded[:count]
-    # Some rows that are likely to be typical set the standard. It is a bound, whichever they are.
-    central = allowed[np.argsort(around.squares[allowed], kind="stable")[: max(FEW, 2 * count)]]
-    distances = around.nearest(central, min(k + k // 4 + 1, len(around.points) - 1))[0]
-    means = distances[:, :k].mean(axis=1)
-    last = np.argsort(means, kind="stable")[count - 1]
-    floor = around.mean_distance_floor(k, float(distances[last, -1]), run)
-    return allowed[_typicality(floor[allowed]) >= _typicality(means)[last]]
+    # How far to look: as far as to twice as many neighbours as count, around the densest of some samples.
+    some = allowed[np.linspace(0, len(allowed) - 1, TRIED).astype(np.int64)]
+    near = around.roughly(some, min(2 * k, len(around.points) - 1))
+    densest = near[np.argsort(near[:, -1], kind="stable")[min(count, TRIED) - 1]]
+    floor = around.mean_distance_floor(k, NEARLY * float(densest[-1]), float(densest[:k].mean()), run)[allowed]
+    # What some good ones have is what the others have to reach.
+    good = allowed[np.sort(np.argsort(floor, kind="stable")[: max(FEW, count)])]
+    needed = np.sort(_of_rows(around, good, k))[-count]
+    return allowed[_typicality(floor) >= needed]
 
 
 def _of_rows(around: Neighbourhood, rows: Rows, k: int) -> Float[np.ndarray, " rows"]:
