@@ -25,10 +25,10 @@ from nextmask.selection.types import Cost
 WORTH_COMPILING = 20_000_000
 """Pairs of samples from which compiled loops repay their loading."""
 
-COLUMNS = 4096
+COLUMNS = 2048
 """Samples whose products with a block of others are held at a time, so that they stay in the processor's cache."""
 
-ROWS = 64
+ROWS = 128
 """Rows of such a block."""
 
 WIDTH = 4096
@@ -46,6 +46,8 @@ other, and nothing else, add the same; without rounding, the last digit of a sum
 
 Values = Float[np.ndarray, " some"]
 Places = Int[np.ndarray, " some"]
+Levels = tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]
+"""The squared distance from which on nothing can be added to a target, and its similarity now."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Coverage:
             self._add(own, (nothing, nothing), places[block], change)
         return each, change
 
-    def _add(self, own: Sketch, levels: tuple[Values, Values], places: Places, change: Values) -> Values:
+    def _add(self, own: Sketch, levels: Levels, places: Places, change: Float[np.ndarray, " rows"]) -> Values:
         """Add to ``change`` what rows may add to the targets at ``places``; give what those may add to the rows."""
         targets, others = self._sketch.at(places), np.zeros(len(places))
         rest = self._limit[places], _floor(self.best[places]), self._table, change, others
