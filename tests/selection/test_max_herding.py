@@ -150,12 +150,19 @@ def test_two_that_would_represent_each_other_add_the_same() -> None:
         assert max_herding(embeddings, labeled, 1, rng=rng, length_scale=2.0).rows.tolist() == [1]
 
 
+def test_on_references_the_picks_are_those_of_the_references() -> None:
+    embeddings, labeled = _clustered(), np.arange(110) < 3
+    references = np.sort(_rng(5).choice(110, 40, replace=False))
+    query = max_herding(embeddings, labeled, 8, rng=_rng(5), references=40)
+    assert query.rows.tolist() == _naive(_kernel(embeddings)[:, references], labeled, 8)
+
+
 def test_labeled_samples_represent_their_surroundings() -> None:
     pool = np.concatenate([np.tile([1.0, 0.0], (30, 1)), np.tile([0.0, 1.0], (5, 1))])
     assert max_herding(pool, _cold(35), 2, rng=_rng()).rows.tolist() == [0, 30]
     query = max_herding(pool, np.arange(35) == 7, 1, rng=_rng())
     assert query.rows.tolist() == [30]
-    assert query.reasons[0].startswith("represents 5 samples (14.3% of the pool) better than any labeled")
+    assert query.reasons[0].startswith("represents 5 of 35 samples (14.3%) better than any labeled")
     assert query.numbers["coverage"].tolist() == [1.0]
 
 

@@ -5,8 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from nextmask.errors import SelectionError
-from nextmask.selection.geometry.coverage import Coverage, Pick, Similarity, greedy
+from nextmask.selection.geometry.coverage import Coverage, Pick, Similarity, greedy, some_targets
 from nextmask.selection.geometry.groups import sorted_pool
 from nextmask.selection.geometry.side_by_side import side_by_side, slices
 from nextmask.selection.geometry.sketch import Points, of_unit_length
@@ -47,7 +46,8 @@ def facility_location(
     Faithful: the greedy maximum of the facility location function; labeled samples count as taken. It raises the mean by at
     least 1 - 1/e of what the best samples could. Of equals the lowest row.
 
-    Adapted: cosines are shifted and halved, so that they are never negative; that changes no pick. All unlabeled samples are
+    Adapted: cosines are shifted and halved, so that they are never negative; that changes no pick. They are rounded to 12
+    digits, so that the order of a sum decides nothing. All unlabeled samples are
     candidates (theirs: the most uncertain ones of each round). On a sample of m references the picks are those of the
     sample. How good they are for the whole pool is bounded: a fixed choice of samples raises the mean over the references by
     at most epsilon = sqrt(ln(n / 0.01) / 2m) less than that over the pool (Hoeffding's inequality, and a union bound over the
@@ -58,11 +58,11 @@ def facility_location(
     Use: for a query that stands for the pool as it is, frequent kinds of image first. Cosines change slowly with distance, so
     that rare kinds count little; k_center and prob_cover look for those.
 
-    Cost: N m p for sketches of p <= 128 coordinates, then N d for each pick. Memory beside the embeddings: 12 p bytes a
-    sample at most.
+    Cost: N m p for sketches of p <= 128 coordinates (of up to 512 where a pool has no main axes), N p for each time that a
+    reference comes closer to a pick, and N d for each pick. Memory beside the embeddings: 8 p bytes a sample.
     """
     points = of_unit_length(embeddings)
-    chosen = _references(len(labeled), references, rng)
+    chosen = some_targets(len(labeled), REFERENCES if references is None else references, rng)
     coverage = Coverage(sorted_pool(points), Similarity(lambda squared: np.maximum(1 - squared / 4, 0)), chosen)
     for row in np.flatnonzero(labeled):
         coverage.add(int(row))
@@ -101,13 +101,6 @@ def _explained(
         coverage=np.minimum(after, 1),
         **bound,
     )
-
-
-def _references(samples: int, wanted: int | None, rng: np.random.Generator) -> Rows | None:
-    if wanted is not None and wanted < 1:
-        raise SelectionError(f"references is {wanted}. Expected 1 or more. Leave it out for {REFERENCES}.")
-    count = REFERENCES if wanted is None else wanted
-    return None if count >= samples else np.sort(rng.choice(samples, count, replace=False))
 
 
 def _over_the_pool(points: Points, labeled: Labeled, picks: Rows) -> Float[np.ndarray, " states"]:

@@ -50,9 +50,9 @@ def prob_cover(
     Use: for the first rounds on a small budget, where some kinds of image are much more frequent than others. The radius
     matters much; max_herding depends on no such edge.
 
-    Cost: N^2 p steps at most for sketches of p <= 128 coordinates, of which a pool in clusters skips most, and few distances
-    in float64; with the radius unknown also k-means and 1,000 N p. Memory beside the embeddings: 12 p bytes a sample at most,
-    and never all pairs.
+    Cost: N^2 p / 2 steps at most for sketches of p <= 128 coordinates (of up to 512 where a pool has no main axes), of which a
+    pool in clusters skips most, N p for each sample that gets covered, and few distances in float64; with the radius unknown
+    also k-means and 1,000 N p. Memory beside the embeddings: 8 p bytes a sample, never all pairs and no graph.
     """
     pool = sorted_pool(as_they_are(embeddings))
     radius = _radius(pool, embeddings, labeled, n, rng, purity, classes) if radius is None else _checked(radius)

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from nextmask.errors import SelectionError
 from nextmask.selection.budget import per_minute
 from nextmask.selection.geometry import coverage_plain
 from nextmask.selection.geometry.compiled import compiled
 from nextmask.selection.geometry.groups import SortedPool
 from nextmask.selection.geometry.side_by_side import Run, side_by_side, slices
 from nextmask.selection.geometry.sketch import Sketch
-from nextmask.selection.types import Cost
+from nextmask.selection.types import Cost, Rows
 
 WORTH_COMPILING = 20_000_000
 """Pairs of samples from which compiled loops repay their loading."""
@@ -226,6 +227,13 @@ def greedy(
             left[row] = False
             coverage.add(row, run)
     return picks
+
+
+def some_targets(samples: int, wanted: int | None, rng: np.random.Generator) -> Rows | None:
+    """Draw the rows that stand for the pool as what is to be represented; None where the whole pool does."""
+    if wanted is not None and wanted < 1:
+        raise SelectionError(f"references is {wanted}. Expected 1 or more. Leave it out for as many as are affordable.")
+    return None if wanted is None or wanted >= samples else np.sort(rng.choice(samples, wanted, replace=False))
 
 
 def _best_row(coverage: Coverage, rate: Values, known: Values, minutes: Values) -> int:
