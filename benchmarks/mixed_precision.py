@@ -18,7 +18,8 @@ from statistics import median
 import numpy as np
 import torch
 
-from nextmask.training.config import Precision, TrainConfig, best_precision, derive_config
+from nextmask.networks.architecture import Precision, best_precision
+from nextmask.training.config import TrainConfig, derive_config
 from nextmask.training.train import fit
 
 ROUNDS = 5

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from nextmask.features.store import EmbeddingStore, embed_pool
+from nextmask.networks.unet import build_unet
 from nextmask.study.config import FILE, parse_config
 from nextmask.study.study import Study
 from nextmask.training.config import derive_config
-from nextmask.training.networks import build_network
 from nextmask.training.predict import Segmenter
 
 STUDIES: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ def by_network(study: Study, folder: Path) -> np.ndarray:
     config = derive_config(
         study.labels.shapes(), study.cohort.scans[0].channels, len(study.config.classes) + 1, dimensions=2, device="cpu"
     )
-    segmenter = Segmenter(config, build_network(config).eval())
+    segmenter = Segmenter(config, build_unet(config, config.classes).eval())
     key = f"{study.folder.name}, untrained"
     return embed_pool("network", study.labels.image, len(study.pool), key, EmbeddingStore(folder), segmenter=segmenter)
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextmask.errors import TrainingError
-from nextmask.training.config import best_precision, config_from, derive_config
-from nextmask.training.networks import bottleneck, build_network, possible_strides, strides_of
+from nextmask.networks.architecture import best_precision, possible_strides
+from nextmask.networks.unet import bottleneck, build_unet, strides_of
+from nextmask.training.config import config_from, derive_config
 
 
 def derive(*shapes, dimensions, device="cpu", **options):
@@ -97,7 +98,7 @@ def test_networks_answer_on_the_grid_of_the_patch(patch):
         patch_size=patch,
         features=(4, 6, 8, 10, 12)[: 1 + len(possible_strides(patch))],
     )
-    network = build_network(config).eval()
+    network = build_unet(config, config.classes).eval()
     images = torch.randn(2, 1, *patch)
     assert network(images).shape == (2, 3, *patch)
     bottom = bottleneck(network, images)
@@ -107,7 +108,7 @@ def test_networks_answer_on_the_grid_of_the_patch(patch):
 
 def test_the_bottleneck_is_what_the_whole_network_passes_through():
     config = dataclasses.replace(derive((64, 64), dimensions=2), features=(4, 8, 12))
-    network = build_network(config).eval()
+    network = build_unet(config, config.classes).eval()
     seen = []
     network.model[1].submodule[1].submodule.register_forward_hook(lambda _m, _i, output: seen.append(output))
     images = torch.randn(1, 1, 64, 64)
@@ -118,7 +119,7 @@ def test_the_bottleneck_is_what_the_whole_network_passes_through():
 def test_weights_come_from_the_seed_and_leave_the_global_generator_alone():
     config = derive((32, 32), dimensions=2)
     state = torch.random.get_rng_state()
-    first, again, other = (build_network(config, seed).state_dict() for seed in (3, 3, 4))
+    first, again, other = (build_unet(config, config.classes, seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nextmask.errors import TrainingError
+from nextmask.networks.unet import build_unet
 from nextmask.training.config import TrainConfig
-from nextmask.training.networks import build_network
 from nextmask.training.predict import Segmenter, load_segmenter, save_segmenter
 
 FLAT = TrainConfig(2, 2, 3, (32, 24), 4, 10, 1e-3, 1e-2, (4, 8, 12), False, 15.0, "float32", 0.5)
@@ -18,7 +18,7 @@ SOLID = dataclasses.replace(FLAT, dimensions=3, patch_size=(8, 16, 16), features
 
 
 def segmenter(config=FLAT, seed=0):
-    return Segmenter(config, build_network(config, seed).eval())
+    return Segmenter(config, build_unet(config, config.classes, seed).eval())
 
 
 def image(*shape, seed=0):

@@ -122,7 +122,7 @@ class Study:
     @cached_property
     def device(self) -> str:
         """The device that networks run on, as PyTorch names it."""
-        from nextmask.training.device import choose_device
+        from nextmask.networks.device import choose_device
 
         return choose_device(self.config.device)
 
@@ -422,7 +422,7 @@ def _labelled(report: Report | None, what: str) -> Progress | None:
 
 
 def _created(folder: Path, config: StudyConfig, cohort: Cohort) -> dict[str, Any]:
-    from nextmask.training.device import choose_device, working_limit
+    from nextmask.networks.device import choose_device, working_limit
 
     pool = cohort.on("pool")
     if not pool.cases:

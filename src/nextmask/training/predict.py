@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nextmask.data.files import atomically
 from nextmask.errors import TrainingError
+from nextmask.networks.device import choose_device
+from nextmask.networks.running import autocast, memory_format, place
+from nextmask.networks.unet import bottleneck, build_unet
+from nextmask.networks.weights import check_weights, read_stored, save_tensors
 from nextmask.training.config import TrainConfig, config_from
-from nextmask.training.device import choose_device
-from nextmask.training.networks import bottleneck, build_network
 
 FORMAT = "nextmask segmenter 1"
 OVERLAP = 0.5
@@ -131,24 +127,6 @@ class Segmenter:
         return torch.cat(pooled)
 
 
-def place(network: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
-    """Move a network to its device and into the memory format it runs in."""
-    network.to(memory_format=memory_format(config))  # type: ignore[call-overload]
-    return network.to(device)
-
-
-def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context in which this configuration's network runs."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
-
-
-def memory_format(config: TrainConfig) -> torch.memory_format:
-    """Return how tensors lie in memory: channels last where the network runs in bfloat16, which gains by it."""
-    if config.precision == "float32":
-        return torch.contiguous_format
-    return torch.channels_last if config.dimensions == 2 else torch.channels_last_3d
-
-
 def _pad(batch: Tensor, patch: tuple[int, ...]) -> Tensor:
     missing = [max(0, p - n) for p, n in zip(patch, batch.shape[2:], strict=True)]
     sides = [side for short in reversed(missing) for side in (short // 2, short - short // 2)]
@@ -190,41 +168,7 @@ def load_segmenter(path: Path, device: str) -> Segmenter:
             "Restore it from a backup, or train again."
         )
     config = config_from(stored["config"])
-    network = build_network(config)
-    _check_weights(stored["weights"], network.state_dict(), path)
+    network = build_unet(config, config.classes)
+    check_weights(stored["weights"], network.state_dict(), path)
     network.load_state_dict(stored["weights"])
     return Segmenter(config, place(network, config, torch.device(choose_device(device))).eval())
-
-
-def save_tensors(payload: Mapping[str, Any], path: Path) -> None:
-    """Write plain values and tensors whole or not at all."""
-    with atomically(path) as temporary, temporary.open("wb") as file:
-        torch.save(dict(payload), file)  # into a stream: given a name, torch writes that name into the file
-
-
-def read_stored(path: Path) -> dict[str, Any] | None:
-    """Read a file of plain values and tensors; None if it is missing, damaged or holds anything else."""
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not compare checksums: a flipped bit would pass
-            if archive.testzip() is not None:
-                return None
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError):
-        return None  # which one depends on where the damage is
-    return stored if isinstance(stored, dict) else None
-
-
-def _check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
-    problems = [f"{key} missing" for key in wanted if key not in stored]
-    problems += [f"{key} unknown" for key in stored if key not in wanted]
-    problems += [
-        f"{key} {tuple(stored[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in stored and stored[key].shape != wanted[key].shape
-    ]
-    if problems:
-        raise TrainingError(
-            f"{len(problems)} weights in {path} do not fit the network that its configuration describes: "
-            f"{'; '.join(problems[:10])}{'; ...' if len(problems) > 10 else ''}. Expected {len(wanted)} weights, all "
-            "fitting. Train again with this version of nextmask."
-        )

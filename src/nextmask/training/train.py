@@ -21,21 +21,15 @@ from torch import Tensor, nn
 
 from nextmask.data.pool import IGNORE
 from nextmask.errors import TrainingError
-from nextmask.training.augment import augment_batch
-from nextmask.training.config import TrainConfig, best_precision, config_from, derive_config
-from nextmask.training.device import choose_device
+from nextmask.networks.augment import augment_batch
+from nextmask.networks.device import choose_device
+from nextmask.networks.optimise import adamw, set_rate
+from nextmask.networks.running import autocast, memory_format, place
+from nextmask.networks.unet import build_unet
+from nextmask.networks.weights import read_stored, save_tensors
+from nextmask.training.config import TrainConfig
 from nextmask.training.losses import dice_cross_entropy
-from nextmask.training.networks import build_network
-from nextmask.training.predict import (
-    Segmenter,
-    autocast,
-    memory_format,
-    place,
-    read_stored,
-    save_tensors,
-)
-
-__all__ = ["LoadSample", "TrainConfig", "best_precision", "config_from", "derive_config", "fit"]
+from nextmask.training.predict import Segmenter
 
 LoadSample = Callable[[], tuple[np.ndarray, np.ndarray]]
 """Gives the image (channels, *spatial) and the mask (*spatial) uint8, 255 = ignore, of one sample.
@@ -43,8 +37,6 @@ LoadSample = Callable[[], tuple[np.ndarray, np.ndarray]]
 Called anew for every patch: hand in memory maps, of which only the patch is then read.
 """
 
-WARM_UP = 0.05
-"""Share of the iterations over which the learning rate rises; then it falls to 0 along a cosine."""
 LARGEST_GRADIENT = 5.0
 PLACES = 256
 """Voxels remembered per class and sample as centres of patches."""
@@ -74,15 +66,17 @@ def fit(
     """
     where = torch.device(choose_device(device))
     labeled = _index(samples, config, seed)
-    network = place(build_network(config, _torch_seed(seed, _WEIGHTS)), config, where).train()
-    optimiser = _optimiser(network, config)
+    network = place(build_unet(config, config.classes, _torch_seed(seed, _WEIGHTS)), config, where).train()
+    optimiser = adamw(network, config.learning_rate, config.weight_decay)
     key = {"config": asdict(config), "seed": list(seed), "samples": _fingerprint(labeled)}
     start = _resume(checkpoint, key, network, optimiser) if checkpoint else 0
     written = time.monotonic()
     for i in range(start, config.iterations):
         images, masks = _draw_batch(labeled, config, seed, i)
         generator = torch.Generator(where).manual_seed(_torch_seed(seed, _AUGMENTATION, i))
-        images, masks = augment_batch(images.to(where), masks.to(where), config, generator)
+        images, masks = augment_batch(
+            images.to(where), masks.to(where), generator, mirror=config.mirror, rotate_degrees=config.rotate_degrees
+        )
         loss = _step(network, optimiser, images, masks, config, i)
         due = checkpoint is not None and time.monotonic() - written >= checkpoint_seconds
         if due or i % CHECKED_EVERY == 0 or i == config.iterations - 1:
@@ -96,19 +90,10 @@ def fit(
     return Segmenter(config, network.eval())
 
 
-def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101); biases and slopes do not decay."""
-    kernels = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": kernels}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-
-
 def _step(
     network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, masks: Tensor, config: TrainConfig, i: int
 ) -> Tensor:
-    for group in optimiser.param_groups:
-        group["lr"] = config.learning_rate * _warm_up_and_cosine(i, config.iterations)
+    set_rate(optimiser, config.learning_rate, i, config.iterations)
     with autocast(config, images.device):
         logits = network(images.contiguous(memory_format=memory_format(config)))
     loss = dice_cross_entropy(logits, masks)
@@ -117,13 +102,6 @@ def _step(
     nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
     optimiser.step()
     return loss.detach()
-
-
-def _warm_up_and_cosine(i: int, iterations: int) -> float:
-    warm = max(1, round(WARM_UP * iterations))
-    if i < warm:
-        return (i + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (i - warm) / max(1, iterations - warm)))
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
-from nextmask.training.augment import augment_batch, change_intensities, warp
-from nextmask.training.config import TrainConfig, is_flat
+from nextmask.networks.architecture import is_flat
+from nextmask.networks.augment import augment_batch, change_intensities, warp
 
-CONFIG = TrainConfig(2, 1, 3, (48, 32), 4, 10, 1e-3, 0.0, (4, 8), True, 30.0, "float32", 0.5)
+FREE = {"mirror": True, "rotate_degrees": 30.0}
 PATCHES = [(48, 32), (24, 32, 40), (6, 48, 32)]
-
-
-def config(patch, **changes):
-    return dataclasses.replace(CONFIG, dimensions=len(patch), patch_size=patch, **changes)
 
 
 def blocks(patch, count=6):
@@ -36,7 +30,7 @@ def generator(seed=0):
 @pytest.mark.parametrize("patch", PATCHES)
 def test_image_and_mask_stay_aligned(patch):
     images, masks = blocks(patch)
-    moved, labels = warp(images, masks, config(patch), generator())
+    moved, labels = warp(images, masks, generator(), **FREE)
     inside = labels != 255
     # Bilinear against nearest: they part only where a boundary runs through a voxel.
     assert ((moved[:, 0] > 0.5) == (labels == 1))[inside].float().mean() > 0.995
@@ -47,14 +41,14 @@ def test_image_and_mask_stay_aligned(patch):
 def test_masks_keep_their_values_and_beyond_the_border_nothing_is_annotated(patch):
     images, masks = blocks(patch)
     masks = torch.where(masks == 0, 2, masks).to(torch.uint8)
-    _, labels = augment_batch(images, masks, config(patch, rotate_degrees=45.0), generator())
+    _, labels = augment_batch(images, masks, generator(), mirror=True, rotate_degrees=45.0)
     assert set(labels.unique().tolist()) == {1, 2, 255}
     assert (labels == 255).float().mean() < 0.5
 
 
 def test_ignored_voxels_stay_ignored():
     images, masks = blocks((48, 32))
-    _, labels = augment_batch(images, torch.full_like(masks, 255), CONFIG, generator())
+    _, labels = augment_batch(images, torch.full_like(masks, 255), generator(), **FREE)
     assert (labels == 255).all()
 
 
@@ -62,7 +56,7 @@ def test_ignored_voxels_stay_ignored():
 def test_the_generator_decides_everything(patch):
     images, masks = blocks(patch)
     state = torch.random.get_rng_state()
-    first, again, other = (augment_batch(images, masks, config(patch), generator(seed)) for seed in (5, 5, 6))
+    first, again, other = (augment_batch(images, masks, generator(seed), **FREE) for seed in (5, 5, 6))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
@@ -73,7 +67,7 @@ def test_a_turn_keeps_shapes_on_a_patch_that_is_not_square():
     """A rotation is one in voxels: a disc stays a disc of the same area, wider or narrower only by its scale."""
     y, x = torch.meshgrid(torch.arange(96) - 47.5, torch.arange(32) - 15.5, indexing="ij")
     disc = ((y**2 + x**2) < 64).to(torch.uint8).repeat(8, 1, 1)
-    _, labels = warp(disc.unsqueeze(1).float(), disc, config((96, 32), mirror=False, rotate_degrees=90.0), generator(3))
+    _, labels = warp(disc.unsqueeze(1).float(), disc, generator(3), mirror=False, rotate_degrees=90.0)
     for label in labels:
         rows, columns = torch.nonzero(label == 1, as_tuple=True)
         height, width = (int(axis.max() - axis.min()) + 1 for axis in (rows, columns))
@@ -84,8 +78,7 @@ def test_without_mirroring_left_stays_left():
     masks = torch.zeros((16, 32, 32), dtype=torch.uint8)
     masks[:, :, :12] = 1
     for mirror in (False, True):
-        settings = config((32, 32), mirror=mirror, rotate_degrees=10.0)
-        _, labels = warp(masks.unsqueeze(1).float(), masks, settings, generator())
+        _, labels = warp(masks.unsqueeze(1).float(), masks, generator(), mirror=mirror, rotate_degrees=10.0)
         left = (labels[:, :, :8] == 1).float().sum(dim=(1, 2)) > (labels[:, :, -8:] == 1).float().sum(dim=(1, 2))
         assert left.all() == (not mirror)
 
@@ -95,8 +88,7 @@ def test_a_flat_patch_is_not_turned_out_of_its_slices():
     assert is_flat(patch)
     assert not is_flat((24, 48, 48))
     masks = torch.arange(6, dtype=torch.uint8)[None, :, None, None].repeat(8, 1, 48, 48)
-    settings = config(patch, mirror=False, rotate_degrees=30.0)
-    _, labels = warp(masks.unsqueeze(1).float(), masks, settings, generator())
+    _, labels = warp(masks.unsqueeze(1).float(), masks, generator(), mirror=False, rotate_degrees=30.0)
     assert ((labels == masks) | (labels == 255)).all()
 
 

@@ -2,7 +2,7 @@
 
 Everything is drawn per image, and intensities per channel too (channels are contrasts of one scan, or colours).
 Strengths are fixed: between half and all of what nnU-Net uses (Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z),
-with higher chances, since training is short. What depends on the images (mirroring, angles) is in the configuration.
+with higher chances, since training is short. What depends on the images (mirroring, angles) is handed in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from nextmask.data.pool import IGNORE
-from nextmask.training.config import TrainConfig, is_flat
+from nextmask.networks.architecture import is_flat
 
 WARPED = 0.8
 """Share of images that are rotated, scaled and moved; the others stay on their grid, unblurred by interpolation."""
@@ -24,19 +24,23 @@ SHIFT = 0.1
 """Largest move, as a share of the patch."""
 
 
-def augment_batch(images: Tensor, masks: Tensor, config: TrainConfig, generator: Generator) -> tuple[Tensor, Tensor]:
+def augment_batch(
+    images: Tensor, masks: Tensor, generator: Generator, *, mirror: bool, rotate_degrees: float
+) -> tuple[Tensor, Tensor]:
     """Return other images and masks of the same shapes: (batch, channels, *patch) float32, (batch, *patch) uint8.
 
     Voxels that come from outside the patch are 255 (ignore) in the mask and repeat the border in the image.
     ``generator`` must live on the device of the batch. Same generator state, same result.
     """
-    images, masks = warp(images, masks, config, generator)
+    images, masks = warp(images, masks, generator, mirror=mirror, rotate_degrees=rotate_degrees)
     return change_intensities(images, generator), masks
 
 
-def warp(images: Tensor, masks: Tensor, config: TrainConfig, generator: Generator) -> tuple[Tensor, Tensor]:
+def warp(
+    images: Tensor, masks: Tensor, generator: Generator, *, mirror: bool, rotate_degrees: float
+) -> tuple[Tensor, Tensor]:
     """Rotate, scale, move and mirror images and masks alike."""
-    transforms = _transforms(len(images), images.shape[2:], config, generator)
+    transforms = random_affine(len(images), images.shape[2:], generator, mirror=mirror, rotate_degrees=rotate_degrees)
     grid = functional.affine_grid(transforms, list(images.shape), align_corners=False)
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     # Outside the patch grid_sample gives 0: shifted by 255 that reads "not annotated".
@@ -45,14 +49,16 @@ def warp(images: Tensor, masks: Tensor, config: TrainConfig, generator: Generato
     return images, (shifted + IGNORE).round().to(torch.uint8).squeeze(1)
 
 
-def _transforms(count: int, patch: Sequence[int], config: TrainConfig, generator: Generator) -> Tensor:
+def random_affine(
+    count: int, patch: Sequence[int], generator: Generator, *, mirror: bool, rotate_degrees: float
+) -> Tensor:
     """Draw affine maps of output to input positions, (count, d, d + 1), in grid_sample's units and order x, y, z."""
     dimensions, device = len(patch), generator.device
-    chosen = _uniform((count, 1), 0, 1, generator) < WARPED
-    angles = _uniform((count, 3), -1, 1, generator) * math.radians(config.rotate_degrees) * chosen
-    scale = torch.exp(_uniform((count, 1), -1, 1, generator) * math.log(SCALE) * chosen).repeat(1, dimensions)
-    shift = _uniform((count, dimensions), -2, 2, generator) * SHIFT * chosen
-    mirrored = _uniform((count, dimensions), 0, 1, generator) < (0.5 if config.mirror else 0.0)
+    chosen = uniform((count, 1), 0, 1, generator) < WARPED
+    angles = uniform((count, 3), -1, 1, generator) * math.radians(rotate_degrees) * chosen
+    scale = torch.exp(uniform((count, 1), -1, 1, generator) * math.log(SCALE) * chosen).repeat(1, dimensions)
+    shift = uniform((count, dimensions), -2, 2, generator) * SHIFT * chosen
+    mirrored = uniform((count, dimensions), 0, 1, generator) < (0.5 if mirror else 0.0)
     if is_flat(patch):
         angles, scale[:, 2], shift[:, 2] = angles * torch.tensor([1.0, 0.0, 0.0], device=device), 1.0, 0.0
     linear = _rotations(angles, dimensions) * (scale * torch.where(mirrored, -1.0, 1.0)).unsqueeze(1)
@@ -78,10 +84,10 @@ def change_intensities(images: Tensor, generator: Generator) -> Tensor:
     images = _soften(images, generator)
     images = _gamma(images, generator)
     mean = images.mean(dim=_space(images), keepdim=True)
-    contrast = torch.exp(_sometimes(images, 0.4, -0.4, 0.4, generator))
-    brightness = _sometimes(images, 0.4, -0.3, 0.3, generator)
+    contrast = torch.exp(sometimes(images, 0.4, -0.4, 0.4, generator))
+    brightness = sometimes(images, 0.4, -0.3, 0.3, generator)
     noise = torch.randn(images.shape, generator=generator, device=images.device)
-    return (images - mean) * contrast + mean + brightness + noise * _sometimes(images, 0.3, 0.0, 0.2, generator)
+    return (images - mean) * contrast + mean + brightness + noise * sometimes(images, 0.3, 0.0, 0.2, generator)
 
 
 def _soften(images: Tensor, generator: Generator) -> Tensor:
@@ -90,17 +96,17 @@ def _soften(images: Tensor, generator: Generator) -> Tensor:
     plane: tuple[int, ...] = (1,) if is_flat(images.shape[2:]) else (3,) * (images.ndim - 4)
     kernel = (*plane, 3, 3)
     blurred = pool(images, kernel, 1, [k // 2 for k in kernel], count_include_pad=False)
-    images = torch.lerp(images, blurred, _sometimes(images, 0.2, 0.3, 1.0, generator))
+    images = torch.lerp(images, blurred, sometimes(images, 0.2, 0.3, 1.0, generator))
     halves = [2 if k == 3 and n >= 4 else 1 for k, n in zip(kernel, images.shape[2:], strict=True)]
     coarse = functional.interpolate(pool(images, halves), size=images.shape[2:], mode="nearest")
-    return torch.lerp(images, coarse, _sometimes(images, 0.15, 0.3, 1.0, generator))
+    return torch.lerp(images, coarse, sometimes(images, 0.15, 0.3, 1.0, generator))
 
 
 def _gamma(images: Tensor, generator: Generator) -> Tensor:
     """Bend the grey scale between the image's own minimum and maximum."""
     low = images.amin(dim=_space(images), keepdim=True)
     width = (images.amax(dim=_space(images), keepdim=True) - low).clamp(min=1e-6)
-    gamma = torch.exp(_sometimes(images, 0.4, -0.4, 0.4, generator))
+    gamma = torch.exp(sometimes(images, 0.4, -0.4, 0.4, generator))
     return ((images - low) / width).clamp(min=0).pow(gamma) * width + low
 
 
@@ -108,12 +114,13 @@ def _space(images: Tensor) -> list[int]:
     return list(range(2, images.ndim))
 
 
-def _sometimes(images: Tensor, chance: float, low: float, high: float, generator: Generator) -> Tensor:
+def sometimes(images: Tensor, chance: float, low: float, high: float, generator: Generator) -> Tensor:
     """Draw a number per image and channel from low..high, or 0 where no change is made; broadcasts over voxels."""
     shape = (*images.shape[:2], *([1] * (images.ndim - 2)))
-    value = _uniform(shape, low, high, generator)
-    return torch.where(_uniform(shape, 0, 1, generator) < chance, value, 0.0)
+    value = uniform(shape, low, high, generator)
+    return torch.where(uniform(shape, 0, 1, generator) < chance, value, 0.0)
 
 
-def _uniform(shape: Sequence[int], low: float, high: float, generator: Generator) -> Tensor:
+def uniform(shape: Sequence[int], low: float, high: float, generator: Generator) -> Tensor:
+    """Draw numbers from low..high on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device) * (high - low) + low

@@ -1,4 +1,4 @@
-"""The segmentation network: a residual U-Net whose depth and strides follow from the patch it is trained on."""
+"""The network: a residual U-Net whose depth and strides follow from the patch it is trained on."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from nextmask.errors import TrainingError
-from nextmask.training.config import TrainConfig, possible_strides
+from nextmask.networks.architecture import Architecture, possible_strides
 
 
-def build_network(config: TrainConfig, seed: int = 0) -> nn.Module:
+def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
     """Build the network that ``config`` describes, its weights drawn from ``seed``; no global generator is touched.
 
     A residual U-Net (Kerfoot et al. 2018, https://doi.org/10.1007/978-3-030-12029-0_40) with instance normalisation,
-    because a batch of a few images has no stable batch statistics. Takes (batch, channels, *patch), gives logits
-    (batch, classes, *patch). Raises TrainingError if the patch is too small for that many levels.
+    because a batch of a few images has no stable batch statistics. Takes (batch, channels, *patch), gives
+    (batch, outputs, *patch). Raises TrainingError if the patch is too small for that many levels.
     """
     from monai.networks.nets.unet import UNet  # seconds to import: not before a network is wanted
 
@@ -27,7 +27,7 @@ def build_network(config: TrainConfig, seed: int = 0) -> nn.Module:
         return UNet(
             spatial_dims=config.dimensions,
             in_channels=config.channels,
-            out_channels=config.classes,
+            out_channels=outputs,
             channels=config.features,
             strides=strides,  # type: ignore[arg-type]  # one stride per axis works and is tested, whatever the hint says
             num_res_units=2,

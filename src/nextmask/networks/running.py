@@ -1,0 +1,29 @@
+"""How a network runs on a device: its precision, and how its tensors lie in memory."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+
+from nextmask.networks.architecture import Architecture
+
+
+def place(network: nn.Module, config: Architecture, device: torch.device) -> nn.Module:
+    """Move a network to its device and into the memory format it runs in."""
+    network.to(memory_format=memory_format(config))  # type: ignore[call-overload]
+    return network.to(device)
+
+
+def autocast(config: Architecture, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which this configuration's network runs."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+def memory_format(config: Architecture) -> torch.memory_format:
+    """Return how tensors lie in memory: channels last where the network runs in bfloat16, which gains by it."""
+    if config.precision == "float32":
+        return torch.contiguous_format
+    return torch.channels_last if config.dimensions == 2 else torch.channels_last_3d
