@@ -16,6 +16,7 @@ from nextmask.console import (
     err,
     open_study,
     out,
+    print_embedding,
     print_facts,
     print_left_out,
     print_problems,
@@ -73,7 +74,7 @@ def new(
     supervision: Annotated[str, typer.Option(help="what is drawn: mask or scribble")] = "mask",
     split_by: Annotated[str, typer.Option(help="column whose values never land on two sides of the split")] = "patient",
     test_fraction: Annotated[float, typer.Option(help="share that is kept for testing")] = 0.2,
-    encoder: Annotated[str, typer.Option(help="what strategies see of an image: intensity or network")] = "intensity",
+    encoder: Annotated[str, typer.Option(help="what strategies see of an image; see docs/encoders.md")] = "intensity",
     iterations: Annotated[int | None, typer.Option(help="training steps a round; derived if not given")] = None,
     seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
 ) -> None:
@@ -153,6 +154,18 @@ def query(
     print_query(opened, asked)
     out.print(f"Worklist: {study / asked.details['worklist']['path']}", soft_wrap=True)
     out.print(f"Next: draw the masks, then nextmask annotate {study} --from DIR", soft_wrap=True)
+
+
+@app.command()
+def embed(
+    study: StudyFolder,
+    encoder: Annotated[str | None, typer.Option(help="an encoder; the study's own if not given")] = None,
+) -> None:
+    """Place every image of the pool, pretraining the encoder if it needs that; interrupt it, and it goes on."""
+    with open_study(study) as opened:
+        embedding = opened.embed(encoder)
+    print_embedding(embedding)
+    out.print(f"Next: set encoder in {study}/study.toml, then nextmask query {study}", soft_wrap=True)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from nextmask.data.scan import Problem
+    from nextmask.study.embeddings import Embedding
     from nextmask.study.rounds import Round
     from nextmask.study.study import Report, Study
 
@@ -74,6 +75,16 @@ def print_facts(study: Study) -> None:
     for name, value in facts(study).items():
         table.add_row(f"[bold]{escape(name)}[/]", escape(value))
     out.print(table)
+
+
+def print_embedding(embedding: Embedding) -> None:
+    """Print where a pool was placed, and by what."""
+    samples, dims = embedding.array.shape
+    weights = embedding.used["segmenter"]
+    made = f", weights {weights[:12]}" if weights else ""
+    out.print(f"{samples} samples in {dims} dimensions by encoder {escape(embedding.used['encoder'])}{made}.")
+    if embedding.used["encoder"] != embedding.used["wanted"]:
+        out.print(f"There is no segmenter yet for encoder {escape(embedding.used['wanted'])}: train a round first.")
 
 
 def print_query(study: Study, round: Round) -> None:

@@ -207,5 +207,5 @@ def test_the_network_encoder_standardises_what_a_segmenter_says(tmp_path: Path) 
 def test_says_which_encoders_there_are_and_what_they_lack(tmp_path: Path) -> None:
     with pytest.raises(SelectionError, match=r"'intensty' does not exist.*Did you mean 'intensity'\?"):
         embed_pool("intensty", _image, 3, "pool", EmbeddingStore(tmp_path))
-    with pytest.raises(SelectionError, match="'network' has no segmenter"):
+    with pytest.raises(SelectionError, match="has no network to encode with"):
         embed_pool("network", _image, 3, "pool", EmbeddingStore(tmp_path))

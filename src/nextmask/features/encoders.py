@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import partial
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.linalg
@@ -35,23 +36,26 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class EncodingSegmenter(Protocol):
-    """A segmenter that can also say where an image lies in its own feature space."""
+    """A network, trained on masks or on images alone, that can say where an image lies in its own feature space."""
 
-    def encode(self, image: np.ndarray) -> np.ndarray:
-        """Turn one image, (channels, *spatial), into a vector."""
+    def encode(self, image: np.ndarray, grid: int = 1) -> np.ndarray:
+        """Turn one image, (channels, *spatial), into a vector, averaged over ``grid`` parts along every axis."""
         ...
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """The two halves of an embedding.
+    """The two halves of an embedding, and what it needs.
 
-    ``encoder`` makes the function of one image (from the last round's segmenter, if it uses one); ``finish`` turns the
-    descriptors of the whole pool, (samples, length), into embeddings, (samples, dims).
+    ``encoder`` makes the function of one image, from the network if it ``needs`` one: the last round's "segmenter", or what
+    a "pretraining" on the pool's images gave, by the ``task`` of that name; ``finish`` turns the descriptors of the whole
+    pool, (samples, length), into embeddings, (samples, dims).
     """
 
     encoder: Callable[[EncodingSegmenter | None], Encoder]
     finish: Callable[[np.ndarray], np.ndarray]
+    needs: Literal["nothing", "segmenter", "pretraining"] = "nothing"
+    task: str = ""
 
 
 def intensity(image: np.ndarray) -> np.ndarray:
@@ -86,14 +90,14 @@ def _overlaps(length: int, parts: int) -> np.ndarray:
     return np.clip(shared, 0, None) * (parts / length)
 
 
-def network(segmenter: EncodingSegmenter | None) -> Encoder:
-    """Encode with the last round's segmenter."""
+def network(segmenter: EncodingSegmenter | None, grid: int = 1) -> Encoder:
+    """Encode with a network; its activations are averaged over ``grid`` parts along every axis."""
     if segmenter is None:
         raise SelectionError(
-            "Encoder 'network' has no segmenter to encode with. Expected the segmenter of a round that was trained. "
-            "Train a round first, or use encoder 'intensity'."
+            "This encoder has no network to encode with. Expected the segmenter of a round that was trained, or a "
+            "pretrained network. Train a round first, or use encoder 'intensity'."
         )
-    return segmenter.encode
+    return segmenter.encode if grid == 1 else partial(segmenter.encode, grid=grid)
 
 
 def principal_components(descriptors: np.ndarray) -> np.ndarray:
@@ -120,6 +124,11 @@ def standardised(descriptors: np.ndarray) -> np.ndarray:
     return np.concatenate([((block - centre) / spread).astype(np.float32) for block in _blocks(descriptors)])
 
 
+def as_they_are(descriptors: np.ndarray) -> np.ndarray:
+    """Take descriptors, (samples, dims), for embeddings: the distance between them is what was learned."""
+    return np.asarray(descriptors)
+
+
 def _blocks(descriptors: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(descriptors), BLOCK):
         yield descriptors[start : start + BLOCK].astype(np.float64)
@@ -127,6 +136,11 @@ def _blocks(descriptors: np.ndarray) -> Iterator[np.ndarray]:
 
 ENCODERS: dict[str, Encoding] = {
     "intensity": Encoding(lambda segmenter: intensity, principal_components),
-    "network": Encoding(network, standardised),
+    "network": Encoding(network, standardised, "segmenter"),
+    "restoration": Encoding(network, standardised, "pretraining", "restoration"),
+    "restoration_2x2": Encoding(partial(network, grid=2), standardised, "pretraining", "restoration"),
+    "reconstruction": Encoding(network, standardised, "pretraining", "reconstruction"),
+    "contrastive": Encoding(network, as_they_are, "pretraining", "contrastive"),
+    "group_contrastive": Encoding(network, as_they_are, "pretraining", "group_contrastive"),
 }
 """Every encoding by the name that a study file gives it."""

@@ -14,7 +14,7 @@ from numpy.lib.format import open_memmap
 
 from nextmask.data.files import Progress, digest, write_text
 from nextmask.errors import DataError, SelectionError
-from nextmask.features.encoders import ENCODERS, Encoder, EncodingSegmenter
+from nextmask.features.encoders import ENCODERS, Encoder, Encoding, EncodingSegmenter
 
 VERSION = 1
 """Part of every key; raised when an encoder of the same name describes an image otherwise than before."""
@@ -71,15 +71,15 @@ def embed_pool(
 ) -> np.ndarray:
     """Embed a pool of ``count`` samples, one image in memory at a time; returns (count, dims) float32.
 
+    ``segmenter`` is the network of an encoder that needs one: a segmenter or a pretrained encoder.
+
     ``load(row)`` returns the sample's image on the working grid, (channels, *spatial); slices as (channels, y, x).
     ``key`` stands for the content of the pool, and for the weights of the segmenter where the encoder uses one.
 
     Raises SelectionError for an encoder that does not exist or lacks its segmenter, DataError for an image that is not
     finite or that describes itself at another length than the others.
     """
-    if encoder_name not in ENCODERS:
-        raise SelectionError(_unknown(encoder_name))
-    encoding = ENCODERS[encoder_name]
+    encoding = find_encoding(encoder_name)
     encoder = encoding.encoder(segmenter)
 
     def describe(row: int) -> np.ndarray:
@@ -88,10 +88,13 @@ def embed_pool(
     return encoding.finish(store.embeddings(f"{encoder_name} {VERSION} {key}", count, None, describe, progress))
 
 
-def _unknown(name: str) -> str:
-    close = get_close_matches(name, ENCODERS, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else "Choose one of these."
-    return f"Encoder {name!r} does not exist. Expected one of {', '.join(ENCODERS)}. {hint}"
+def find_encoding(name: str) -> Encoding:
+    """Look an encoder up; raise SelectionError if there is none of that name."""
+    if name not in ENCODERS:
+        close = get_close_matches(name, ENCODERS, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "Choose one of these."
+        raise SelectionError(f"Encoder {name!r} does not exist. Expected one of {', '.join(ENCODERS)}. {hint}")
+    return ENCODERS[name]
 
 
 def _described(encoder: Encoder, image: np.ndarray, row: int) -> np.ndarray:

@@ -50,10 +50,17 @@ def strides_of(patch_size: Sequence[int], levels: int) -> list[tuple[int, ...]]:
     return strides
 
 
+def contracting(network: nn.Module) -> nn.Sequential:
+    """Return the contracting half of a U-Net, level by level; the very modules, not a copy."""
+    levels: list[nn.Module] = []
+    block: Any = network.model  # a level is: down, a skip connection around the deeper levels, up
+    while isinstance(block, nn.Sequential):
+        levels.append(block[0])
+        block = block[1].submodule
+    return nn.Sequential(*levels, block)
+
+
 def bottleneck(network: nn.Module, images: Tensor) -> Tensor:
     """Run the contracting half only: (batch, channels, *patch) -> (batch, widths, *bottom) activations."""
-    block: Any = network.model
-    while isinstance(block, nn.Sequential):  # down, a skip connection around the deeper levels, up
-        images = block[0](images)
-        block = block[1].submodule
-    return block(images)
+    activations: Tensor = contracting(network)(images)
+    return activations

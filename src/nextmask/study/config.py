@@ -56,7 +56,10 @@ class StudyConfig(BaseModel):
     test_fraction: float = Field(
         0.2, ge=0, lt=1, description="share of the split units that is kept for testing; 0 = none"
     )
-    encoder: str = Field("intensity", description="what strategies see of an image: intensity or network")
+    encoder: str = Field("intensity", description="what strategies see of an image; see docs/encoders.md")
+    pretraining: dict[str, int | float | bool | str] = Field(
+        {}, description="of encoders that learn from the pool's images: {iterations = 3000, seed = 0}"
+    )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
     minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")
     minutes_per_slice: float = Field(1.0, gt=0, description="minutes to draw on one slice; a picture is one slice")

@@ -4,40 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nextmask.data.files import digest_json
-from nextmask.data.pool import Pool
 from nextmask.errors import StudyError
-from nextmask.features.store import EmbeddingStore, embed_pool
 from nextmask.selection.types import EVIDENCE
-from nextmask.study.labels import Labels
+from nextmask.study.embeddings import Embedder, Report
 from nextmask.study.rounds import StoredFile
 from nextmask.study.scores import MEASURES_OF_MEMBERS, OF_MEMBERS, Scorer, columns
 
 VERSION = 1
 """Part of every key of scores; raised when the same measure of the same segmenter would give other numbers."""
 
-Report = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
-
 
 class Evidence:
     """Arrays over the pool, each made when it is asked for. ``used`` tells what was made, and from what.
 
-    ``segmenter`` is the last round's, as the ledger names it; ``load`` opens it. Embeddings and scores are kept in
-    ``folder``.
+    ``segmenter`` is the last round's, as the ledger names it; ``load`` opens it.
     """
 
     def __init__(
         self,
-        pool: Pool,
+        embedder: Embedder,
         cost: np.ndarray,
-        labels: Labels,
-        folder: Path,
         *,
         encoder: str,
         measure: str,
@@ -45,7 +35,8 @@ class Evidence:
         load: Callable[[StoredFile], Any],
         report: Report | None = None,
     ):
-        self._pool, self._cost, self._labels, self._folder = pool, cost, labels, folder
+        self._embedder, self._cost = embedder, cost
+        self._pool, self._labels = embedder.pool, embedder.labels
         self._encoder, self._measure = encoder, measure
         self._segmenter, self._open, self._report = segmenter, load, report
         self.used: dict[str, Any] = {}
@@ -64,21 +55,8 @@ class Evidence:
         }
 
     def _embeddings(self) -> np.ndarray:
-        """Embed the pool. "network" needs a segmenter; until there is one, "intensity" stands in, and the ledger says so."""
-        wanted = self._encoder
-        encoder = wanted if self._segmenter or wanted != "network" else "intensity"
-        segmenter = self._load() if encoder == "network" else None
-        made_by = self._segmenter.sha256 if encoder == "network" and self._segmenter else None
-        self.used["embeddings"] = {"encoder": encoder, "wanted": wanted, "segmenter": made_by}
-        return embed_pool(
-            encoder,
-            self._labels.image,
-            len(self._pool),
-            self._key({"encoder": encoder, "segmenter": made_by}),
-            self._store(),
-            self._told(f"embedding ({encoder})"),
-            segmenter=segmenter,
-        )
+        embeddings, self.used["embeddings"] = self._embedder.embed(self._encoder, self._segmenter, self._open)
+        return embeddings
 
     def _scores(self, name: str) -> np.ndarray:
         """Score every sample by the last segmenter; one image's probabilities in memory at a time.
@@ -95,7 +73,7 @@ class Evidence:
             self.used[name]["measure"] = self._measure
         scorer = Scorer(self._labels, segmenter, measure=self._measure, flips=flips)
         told = self._told(f"scoring the pool ({members} each)" if flips else "scoring the pool")
-        values = self._store().embeddings(self._key(made), len(self._pool), None, scorer, told)
+        values = self._embedder.store().embeddings(self._embedder.key(made), len(self._pool), None, scorer, told)
         found = values[:, columns(segmenter.config.classes)[name]]
         return found if EVIDENCE[name].axes[1:] else found[:, 0]
 
@@ -106,15 +84,6 @@ class Evidence:
                 'encoder that need none for the first query, for example --strategy typiclust with encoder = "intensity".'
             )
         return self._open(self._segmenter)
-
-    def _key(self, what: Mapping[str, Any]) -> str:
-        content = [dict(what), list(self._labels.cache.keys), [sample.id for sample in self._pool.samples]]
-        return digest_json(content)[:32]
-
-    def _store(self) -> EmbeddingStore:
-        """Open the store of embeddings, after making sure that every image of the pool is preprocessed."""
-        self._labels.cache.build(self._told("preprocessing"))
-        return EmbeddingStore(self._folder)
 
     def _told(self, what: str) -> Callable[[int, int], None] | None:
         return partial(self._report, what) if self._report else None

@@ -23,8 +23,9 @@ from nextmask.study.annotations import AnnotationReport, Annotator, MaskFolder, 
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
 from nextmask.study.config import StudyConfig, read_config, refuse_changed, write_config
 from nextmask.study.cost import estimated_minutes
+from nextmask.study.embeddings import Embedder, Embedding, Report
 from nextmask.study.evaluation import Task, evaluate
-from nextmask.study.evidence import Evidence, Report
+from nextmask.study.evidence import Evidence
 from nextmask.study.labels import Labels
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
@@ -213,6 +214,18 @@ class Study:
             self._ledger.append("queried", payload, after=head(events))
         return self.rounds[-1]
 
+    def embed(self, encoder: str | None = None) -> Embedding:
+        """Place every sample of the pool by an encoder, the study's own if none is named; pretrain it where it needs that.
+
+        Nothing enters the ledger: queries make what they need themselves, and find what was made.
+
+        Raises:
+            SelectionError: the encoder does not exist, or a setting of its pretraining.
+        """
+        with locked(self.folder, "embed"):
+            segmenter = self.rounds[-1].segmenter if self.rounds else None
+            return Embedding(*self._embedder.embed(encoder or self.config.encoder, segmenter, self.load_segmenter))
+
     def annotate(
         self, annotator: Annotator | Path | str, *, replace: bool = False, author: str | None = None
     ) -> AnnotationReport:
@@ -310,12 +323,22 @@ class Study:
                     "they are, because every result rests on them. Restore the file, or create a new study."
                 )
 
+    @property
+    def _embedder(self) -> Embedder:
+        return Embedder(
+            self.pool,
+            self.labels,
+            self.folder / self.config.cache,
+            self.planar,
+            self.device,
+            self.config.pretraining,
+            self._report,
+        )
+
     def _evidence(self, segmenter: StoredFile | None) -> Evidence:
         return Evidence(
-            self.pool,
+            self._embedder,
             estimated_minutes(self.pool, self.config),
-            self.labels,
-            self.folder / self.config.cache / "embeddings",
             encoder=self.config.encoder,
             measure=self.config.measure,
             segmenter=segmenter,

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nextmask.errors import TrainingError
+from nextmask.networks.describe import describe
 from nextmask.networks.device import choose_device
 from nextmask.networks.running import autocast, memory_format, place
-from nextmask.networks.unet import bottleneck, build_unet
+from nextmask.networks.unet import build_unet, contracting
 from nextmask.networks.weights import check_weights, read_stored, save_tensors
 from nextmask.training.config import TrainConfig, config_from
 
@@ -59,20 +58,24 @@ class Segmenter:
         for axes in ((), (-2,), (-1,), (-2, -1)):
             yield np.ascontiguousarray(np.flip(self.predict(np.flip(image, axes)), axes))
 
-    def encode(self, image: np.ndarray) -> np.ndarray:
+    def encode(self, image: np.ndarray, grid: int = 1) -> np.ndarray:
         """Return the network's bottleneck activations averaged over an image (channels, *spatial), (dims,) float32.
 
-        A volume given to a network of slices is the mean over its slices.
+        With ``grid``, over so many parts along every axis. A volume given to a network of slices is the mean over its slices.
         """
         batch, _ = self._as_batch(image)
-        return self._encode(batch).mean(dim=0).numpy()
+        return self._describe(batch, grid).mean(dim=0).numpy()
 
     def encode_batch(self, images: np.ndarray) -> np.ndarray:
         """Encode equally shaped images (n, channels, *spatial), spatial axes as the network's, as (n, dims) float32."""
         if images.ndim != self.config.dimensions + 2:
             raise _wrong_shape(images.shape, self.config, leading="n, ")
         self._check_channels(images.shape[1:])
-        return self._encode(torch.from_numpy(np.array(images, dtype=np.float32))).numpy()
+        return self._describe(torch.from_numpy(np.array(images, dtype=np.float32))).numpy()
+
+    def _describe(self, batch: Tensor, grid: int = 1) -> Tensor:
+        at_a_time = 2 * self.config.batch_size
+        return describe(contracting(self.network), batch, self.config, at_a_time=at_a_time, grid=grid)
 
     def _as_batch(self, image: np.ndarray) -> tuple[Tensor, bool]:
         """Turn an image into a batch of what the network takes; say whether its slices became the batch."""
@@ -109,35 +112,6 @@ class Segmenter:
         with autocast(self.config, self.device):
             logits = self.network(patches.contiguous(memory_format=memory_format(self.config)))
         return torch.softmax(logits.float(), dim=1)
-
-    @torch.inference_mode()
-    def _encode(self, batch: Tensor) -> Tensor:
-        """Average over tiles of the training patch, so that normalisation sees as much of the image as in training."""
-        batch = _pad(batch, self.config.patch_size)
-        tiles = list(_tiles(tuple(batch.shape[2:]), self.config.patch_size))
-        return torch.stack([self._encode_tile(batch[:, :, *tile]) for tile in tiles]).mean(dim=0)
-
-    def _encode_tile(self, tile: Tensor) -> Tensor:
-        pooled = []
-        for part in tile.split(max(2 * self.config.batch_size, 1)):
-            part = part.to(self.device).contiguous(memory_format=memory_format(self.config))
-            with autocast(self.config, self.device):
-                activations = bottleneck(self.network, part)
-            pooled.append(activations.float().flatten(2).mean(dim=2).cpu())
-        return torch.cat(pooled)
-
-
-def _pad(batch: Tensor, patch: tuple[int, ...]) -> Tensor:
-    missing = [max(0, p - n) for p, n in zip(patch, batch.shape[2:], strict=True)]
-    sides = [side for short in reversed(missing) for side in (short // 2, short - short // 2)]
-    return functional.pad(batch, sides, mode="replicate") if any(missing) else batch
-
-
-def _tiles(shape: tuple[int, ...], patch: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Cover an image of at least one patch with as few patches as possible; the last of a row is moved inwards."""
-    starts = [sorted({min(s, n - p) for s in range(0, n, p)}) for n, p in zip(shape, patch, strict=True)]
-    for corner in product(*starts):
-        yield tuple(slice(start, start + p) for start, p in zip(corner, patch, strict=True))
 
 
 def _wrong_shape(shape: tuple[int, ...], config: TrainConfig, leading: str = "") -> TrainingError:

@@ -1,0 +1,90 @@
+"""The pool as pretraining sees it: images and where each comes from, never a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextmask.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Unlabeled:
+    """Every sample of a pool, labeled or not; row i of every array is sample i.
+
+    ``load(row)`` opens its image, (channels, *spatial), best as a memory map of which only a patch is then read.
+    ``patient`` and ``volume`` number what a sample belongs to; ``place`` is its slice's number in the volume.
+    All (samples,) int.
+    """
+
+    load: Callable[[int], np.ndarray]
+    patient: np.ndarray
+    volume: np.ndarray
+    place: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.volume)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Patches, (rows, channels, *patch) float32, and where each comes from, (rows,) int."""
+
+    images: Tensor
+    patient: Tensor
+    volume: Tensor
+    place: Tensor
+
+
+def read_batch(
+    pool: Unlabeled, rows: np.ndarray, patch: Sequence[int], rng: np.random.Generator, device: torch.device
+) -> Batch:
+    """Read a random patch of each row; an image smaller than the patch lies in its middle, its border repeated.
+
+    Raises DataError for an image that is not finite, or of other axes or channels than the first.
+    """
+    images = [read_patch(pool.load(int(row)), int(row), patch, rng) for row in rows]
+    channels = {len(image) for image in images}
+    if len(channels) > 1:
+        raise DataError(
+            f"The images of one batch have {sorted(channels)} channels. Expected the same number in all of a study. "
+            "Leave out the cases that differ, or make a study of their own of them."
+        )
+    of = (torch.from_numpy(array[rows]).to(device) for array in (pool.patient, pool.volume, pool.place))
+    return Batch(torch.from_numpy(np.stack(images)).to(device), *of)
+
+
+def read_patch(image: np.ndarray, row: int, patch: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Cut a patch, (channels, *patch) float32, at random out of an image of any size."""
+    if image.ndim != len(patch) + 1:
+        raise DataError(
+            f"The image of sample row {row} has the shape {image.shape}. Expected channels and {len(patch)} spatial axes. "
+            "Give a study images of one kind."
+        )
+    starts = [
+        int(rng.integers(n - p + 1)) if n > p else (n - p) // 2 for n, p in zip(image.shape[1:], patch, strict=True)
+    ]
+    inside = tuple(slice(max(a, 0), a + p) for a, p in zip(starts, patch, strict=True))
+    pixels = np.asarray(image[(slice(None), *inside)], dtype=np.float32)
+    if not np.isfinite(pixels).all():
+        raise DataError(
+            f"The image of sample row {row} has {np.count_nonzero(~np.isfinite(pixels))} NaN or infinite voxels. "
+            "Expected an image of finite intensities. Repair the file, or drop the case from the pool."
+        )
+    beyond = [(max(-a, 0), max(a + p - n, 0)) for a, p, n in zip(starts, patch, image.shape[1:], strict=True)]
+    return np.pad(pixels, [(0, 0), *beyond], mode="edge")
+
+
+def shuffled_passes(samples: int, batch_size: int, seed: Sequence[int]) -> Iterator[np.ndarray]:
+    """Yield the rows of one batch after another without end; every sample is seen once before any is seen again."""
+    waiting, number = np.empty(0, dtype=np.int64), 0
+    while True:
+        while len(waiting) < batch_size:
+            waiting = np.append(waiting, np.random.default_rng([*seed, number]).permutation(samples))
+            number += 1
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]

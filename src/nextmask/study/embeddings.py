@@ -1,0 +1,96 @@
+"""Where a study's samples lie: by the encoder that it names, made when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmask.data.files import digest_json
+from nextmask.data.pool import Pool
+from nextmask.features.store import EmbeddingStore, embed_pool, find_encoding
+from nextmask.study.labels import Labels
+from nextmask.study.pretraining import pretrained
+from nextmask.study.rounds import StoredFile
+
+Report = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Where every sample of a pool lies, (samples, dims) float32, and ``used``: by which encoder and weights."""
+
+    array: np.ndarray
+    used: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Embeds the pool of a study; everything it makes is kept below ``folder``, its cache.
+
+    ``pretraining`` holds what a study sets of it: iterations, seed, options of the task.
+    """
+
+    pool: Pool
+    labels: Labels
+    folder: Path
+    planar: bool
+    device: str
+    pretraining: Mapping[str, Any]
+    report: Report | None = None
+
+    def embed(
+        self, wanted: str, segmenter: StoredFile | None, load: Callable[[StoredFile], Any]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Embed the pool, (samples, dims) float32, and say by what.
+
+        An encoder that needs a segmenter is stood in for by "intensity" until there is one, and the ledger says so.
+        """
+        encoding = find_encoding(wanted)
+        encoder = "intensity" if encoding.needs == "segmenter" and segmenter is None else wanted
+        store, network, weights = self.store(), None, None
+        if encoder == wanted and encoding.needs == "segmenter":
+            assert segmenter is not None
+            network, weights = load(segmenter), segmenter.sha256
+        elif encoding.needs == "pretraining":
+            network, weights = self._pretrained(encoding.task)
+        embeddings = embed_pool(
+            encoder,
+            self.labels.image,
+            len(self.pool),
+            self.key({"encoder": encoder, "segmenter": weights}),
+            store,
+            self._told(f"embedding ({encoder})"),
+            segmenter=network,
+        )
+        return embeddings, {"encoder": encoder, "wanted": wanted, "segmenter": weights}
+
+    def store(self) -> EmbeddingStore:
+        """Open the store of embeddings, after making sure that every image of the pool is preprocessed."""
+        self.labels.cache.build(self._told("preprocessing"))
+        return EmbeddingStore(self.folder / "embeddings")
+
+    def key(self, what: Mapping[str, Any]) -> str:
+        """Name what depends on ``what`` and on the pool's content."""
+        content = [dict(what), list(self.labels.cache.keys), [sample.id for sample in self.pool.samples]]
+        return digest_json(content)[:32]
+
+    def _pretrained(self, task: str) -> tuple[Any, str]:
+        return pretrained(
+            task,
+            self.labels,
+            self.pool,
+            self.folder / "encoders",
+            planar=self.planar,
+            device=self.device,
+            settings=self.pretraining,
+            progress=self._told(f"pretraining ({task})"),
+        )
+
+    def _told(self, what: str) -> Callable[[int, int], None] | None:
+        return partial(self.report, what) if self.report else None
