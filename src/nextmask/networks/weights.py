@@ -34,7 +34,8 @@ def read_stored(path: Path) -> dict[str, Any] | None:
     return stored if isinstance(stored, dict) else None
 
 
-def check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+def misfits(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """List which weights are missing, unknown, or of another shape."""
     problems = [f"{key} missing" for key in wanted if key not in stored]
     problems += [f"{key} unknown" for key in stored if key not in wanted]
     problems += [
@@ -42,6 +43,12 @@ def check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pa
         for key in wanted
         if key in stored and stored[key].shape != wanted[key].shape
     ]
+    return problems
+
+
+def check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Raise TrainingError, with a list of what does not fit, unless a file's weights are those of a network."""
+    problems = misfits(stored, wanted)
     if problems:
         raise TrainingError(
             f"{len(problems)} weights in {path} do not fit the network that its configuration describes: "

@@ -30,6 +30,9 @@ def _codes(value: Any) -> Any:
 Codes = Annotated[dict[int, int], BeforeValidator(_codes)]
 
 
+Start = Literal["scratch", "restoration", "restoration+decoder", "reconstruction", "contrastive", "group_contrastive"]
+
+
 class StudyConfig(BaseModel):
     """The settings of a study. An unknown key is an error with a suggestion."""
 
@@ -59,6 +62,9 @@ class StudyConfig(BaseModel):
     encoder: str = Field("intensity", description="what strategies see of an image; see docs/encoders.md")
     pretraining: dict[str, int | float | bool | str] = Field(
         {}, description="of encoders that learn from the pool's images: {iterations = 3000, seed = 0}"
+    )
+    start: Start = Field(
+        "scratch", description="weights that a training begins with: scratch, a pretraining, or restoration+decoder"
     )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
     minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from nextmask.features.store import EmbeddingStore, embed_pool, find_encoding
 from nextmask.study.labels import Labels
 from nextmask.study.pretraining import pretrained
 from nextmask.study.rounds import StoredFile
+
+if TYPE_CHECKING:
+    from nextmask.networks.warm_start import WarmStart
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -69,6 +72,19 @@ class Embedder:
             segmenter=network,
         )
         return embeddings, {"encoder": encoder, "wanted": wanted, "segmenter": weights}
+
+    def warm_start(self, start: str) -> WarmStart | None:
+        """Open the weights that a training begins with: "scratch", a task, or a task "+decoder"."""
+        from nextmask.networks.warm_start import WarmStart
+
+        task, _, decoder = start.partition("+")
+        if task == "scratch":
+            return None
+        self.store()
+        encoder, sha256 = self._pretrained(task)
+        if decoder:
+            return WarmStart(encoder.network.state_dict(), "all but head", sha256)
+        return WarmStart(encoder.task.encoder(encoder.network).state_dict(), "encoder", sha256)
 
     def store(self) -> EmbeddingStore:
         """Open the store of embeddings, after making sure that every image of the pool is preprocessed."""

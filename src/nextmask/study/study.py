@@ -260,7 +260,7 @@ class Study:
         return self.rounds[-1]
 
     def train(self, *, partial: bool = False) -> Round:
-        """Train a new segmenter from scratch on all masks so far.
+        """Train a new segmenter on all masks so far, from the weights that the setting `start` names.
 
         Args:
             partial: train although some samples of the latest query have no mask yet.
@@ -412,7 +412,10 @@ class Study:
         told = self._told(f"round {number}: training")
         started = time.monotonic()
         samples, seed = self.labels.samples(masks), [self.config.seed, number]
-        segmenter = fit(samples, config, seed=seed, device=self.device, checkpoint=checkpoint, progress=told)
+        start = self._embedder.warm_start(self.config.start)
+        segmenter = fit(
+            samples, config, seed=seed, device=self.device, checkpoint=checkpoint, start=start, progress=told
+        )
         relative = f"rounds/{number:02d}/segmenter.pt"
         save_segmenter(segmenter, self.folder / relative)
         return {
@@ -420,6 +423,7 @@ class Study:
             "path": relative,
             "sha256": digest(self.folder / relative),
             "trained_on": len(samples),
+            "start": {"weights": self.config.start, "sha256": start.sha256 if start else None},
             "config": asdict(config),
             "device": self.device,
             "seconds": round(time.monotonic() - started, 1),

@@ -26,6 +26,7 @@ from nextmask.networks.device import choose_device
 from nextmask.networks.optimise import adamw, set_rate
 from nextmask.networks.running import autocast, memory_format, place
 from nextmask.networks.unet import build_unet
+from nextmask.networks.warm_start import WarmStart, load_into
 from nextmask.networks.weights import read_stored, save_tensors
 from nextmask.training.config import TrainConfig
 from nextmask.training.losses import dice_cross_entropy
@@ -53,25 +54,32 @@ def fit(
     device: str,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 20.0,
+    start: WarmStart | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Segmenter:
-    """Train a segmenter from scratch on labeled samples; only voxels whose mask is not 255 are learned from.
+    """Train a segmenter on labeled samples; only voxels whose mask is not 255 are learned from.
+
+    It begins with random weights, or with those of ``start`` where that has some.
 
     What iteration i draws depends on ``seed`` and i alone. With ``checkpoint`` the state is written there every
     ``checkpoint_seconds``, and a training of the same configuration, seed and masks that was interrupted goes on from
     it to the very weights of an uninterrupted one (on a CPU with the same number of threads). The caller deletes it.
 
     Raises TrainingError without samples, for a sample without annotation, with a class that the configuration does not
-    know, or with values that are not finite; and if the loss stops being finite.
+    know, or with values that are not finite; if the loss stops being finite; and for weights to start with that do not fit.
     """
     where = torch.device(choose_device(device))
     labeled = _index(samples, config, seed)
-    network = place(build_unet(config, config.classes, _torch_seed(seed, _WEIGHTS)), config, where).train()
+    network = build_unet(config, config.classes, _torch_seed(seed, _WEIGHTS))
+    if start is not None:
+        load_into(network, start)
+    network = place(network, config, where).train()
     optimiser = adamw(network, config.learning_rate, config.weight_decay)
-    key = {"config": asdict(config), "seed": list(seed), "samples": _fingerprint(labeled)}
-    start = _resume(checkpoint, key, network, optimiser) if checkpoint else 0
+    begun = None if start is None else [start.part, start.sha256]
+    key = {"config": asdict(config), "seed": list(seed), "samples": _fingerprint(labeled), "start": begun}
+    first = _resume(checkpoint, key, network, optimiser) if checkpoint else 0
     written = time.monotonic()
-    for i in range(start, config.iterations):
+    for i in range(first, config.iterations):
         images, masks = _draw_batch(labeled, config, seed, i)
         generator = torch.Generator(where).manual_seed(_torch_seed(seed, _AUGMENTATION, i))
         images, masks = augment_batch(
