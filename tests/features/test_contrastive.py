@@ -85,9 +85,7 @@ def test_other_slices_of_the_patient_are_not_pushed_away():
     changed = s.clone()
     for i, j in ((0, 2), (0, 8), (6, 2), (6, 8)):
         changed[i, j] = changed[j, i] = 1.9
-    assert torch.isclose(
-        group_loss(s, same(GROUP), same(PATIENT)), group_loss(changed, same(GROUP), same(PATIENT))
-    )
+    assert torch.isclose(group_loss(s, same(GROUP), same(PATIENT)), group_loss(changed, same(GROUP), same(PATIENT)))
     assert not torch.isclose(nt_xent(s), nt_xent(changed))
 
 

@@ -20,7 +20,14 @@ def run(task, where=None, pool=pool(), **changes):  # noqa: B008
     seed = changes.pop("seed", [3])
     settings = config(task, **changes)
     return pretrain(
-        pool, settings, TASKS[task], seed=seed, device="cpu", checkpoint=where, checkpoint_seconds=0.0, progress=progress
+        pool,
+        settings,
+        TASKS[task],
+        seed=seed,
+        device="cpu",
+        checkpoint=where,
+        checkpoint_seconds=0.0,
+        progress=progress,
     )
 
 
