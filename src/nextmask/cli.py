@@ -274,12 +274,18 @@ def simulate(
 
 
 @app.command()
-def report(study: StudyFolder, to: Annotated[Path | None, typer.Option(help="where to write it")] = None) -> None:
+def report(
+    study: StudyFolder,
+    to: Annotated[Path | None, typer.Option(help="where to write it")] = None,
+    layout: Annotated[str, typer.Option("--map", help="how to place the pool on its map: pca or tsne")] = "pca",
+) -> None:
     """Write one self-contained HTML file: curves, queried samples, scores, and what was derived."""
     from nextmask.study.study import Study
     from nextmask.study.summary import write_report
 
-    path = write_report(Study(study), to)
+    if layout not in ("pca", "tsne"):
+        raise typer.BadParameter(f"--map {layout}: expected pca or tsne")
+    path = write_report(Study(study), to, layout="tsne" if layout == "tsne" else "pca")
     out.print(f"Report: {path}", soft_wrap=True)
 
 

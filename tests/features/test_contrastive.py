@@ -7,11 +7,11 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from tests.features.pools import pool
 
 from nextmask.features.contrastive import group_loss, group_loss_as_coded, groupings, nt_xent, view
 from nextmask.features.group_batches import group_batches
 from nextmask.features.unlabeled import Batch, Unlabeled
-from tests.features.pools import pool
 
 
 def similarity(slices=6, seed=0):

@@ -22,6 +22,7 @@ from nextmask.study.figures import (
     picture_png,
     shorten,
 )
+from nextmask.study.pool_map import ALONG, PoolMap
 
 MOST_PICTURES = 60
 """A report shows at most this many pictures, so that it stays a file that one can mail."""
@@ -76,6 +77,7 @@ class ReportContent:
     versions: Mapping[str, str]
     problems: tuple[str, ...]
     class_names: tuple[str, ...]
+    map: PoolMap | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _view(content: ReportContent) -> dict[str, object]:
         "distances": _distances(content.rounds),
         "gallery": [(number, _strategy(content, number), list(map(_show, of))) for number, of in _by_round(pictures)],
         "shown": len(pictures),
+        "along": ALONG,
         "legend": _legend(pictures, content.class_names),
     }
 

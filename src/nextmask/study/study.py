@@ -222,9 +222,8 @@ class Study:
         Raises:
             SelectionError: the encoder does not exist, or a setting of its pretraining.
         """
-        with locked(self.folder, "embed"):
-            segmenter = self.rounds[-1].segmenter if self.rounds else None
-            return Embedding(*self._embedder.embed(encoder or self.config.encoder, segmenter, self.load_segmenter))
+        segmenter = self.rounds[-1].segmenter if self.rounds else None
+        return Embedding(*self._embedder.embed(encoder or self.config.encoder, segmenter, self.load_segmenter))
 
     def annotate(
         self, annotator: Annotator | Path | str, *, replace: bool = False, author: str | None = None

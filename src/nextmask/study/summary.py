@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from nextmask.data.images import read_channels, read_mask
+from nextmask.features.store import find_encoding
 from nextmask.study.cohort import find_problems
 from nextmask.study.cost import estimated_minutes
+from nextmask.study.pool_map import Method, PoolMap, map_of_pool
 from nextmask.study.report import Curve, Picture, ReportContent, RoundRow, render_report
 from nextmask.study.rounds import Round
 from nextmask.study.simulate import simulations
@@ -56,8 +58,8 @@ def summary(study: Study) -> dict[str, Any]:
     }
 
 
-def write_report(study: Study, to: Path | None = None) -> Path:
-    """Write the report of a study and of its simulations; return where."""
+def write_report(study: Study, to: Path | None = None, *, layout: Method = "pca") -> Path:
+    """Write the report of a study and of its simulations; return where. ``layout`` places the map of the pool."""
     path = to or study.folder / "report.html"
     played = simulations(study.folder)
     # A study that was only ever simulated once is reported as if the simulation were the study itself.
@@ -80,6 +82,7 @@ def write_report(study: Study, to: Path | None = None) -> Path:
             f"{p.severity}: {p.where}: {p.message} {p.remedy}" for p in find_problems(study.folder, study.config)
         ),
         class_names=study.config.classes,
+        map=_map(shown, layout),
     )
     render_report(content, path)
     return path
@@ -124,6 +127,25 @@ def _curve(study: Study, own: bool) -> Iterator[Curve]:
 
 def _row(round: Round, labeled: int, name: str) -> RoundRow:
     return RoundRow(round.number, round.strategy, labeled, round.stage, round.scores or {}, name)
+
+
+def _map(study: Study, layout: Method) -> PoolMap | None:
+    """Draw the map by what the last query saw; where that was nothing, or a segmenter long replaced, by intensity."""
+    if not study.rounds:
+        return None
+    seen = [round.details.get("used", {}).get("embeddings") for round in study.rounds]
+    last = next((used["encoder"] for used in reversed(seen) if used), "intensity")
+    encoder = "intensity" if find_encoding(last).needs == "segmenter" else last
+    pool = study.pool
+    return map_of_pool(
+        study.embed(encoder).array,
+        tuple(sample.id for sample in pool.samples),
+        pool.patient,
+        pool.position,
+        {pool.row_of[name]: round.number for round in study.rounds for name in round.samples},
+        encoder=encoder,
+        method=layout,
+    )
 
 
 def _pictures(study: Study) -> Iterator[Picture]:
