@@ -32,14 +32,11 @@ COLUMNS = 2048
 ROWS = 128
 """Rows of such a block."""
 
-TARGETS = 512
-"""Targets that came closer of which what they no longer offer is taken away together."""
+PAIRS = 2**18
+"""Pairs of samples and targets that came closer that are looked at together, if that leaves at least ROWS targets."""
 
-GROUPS = 4
-"""Groups from which it is taken away together, so that there are enough of them for fast products."""
-
-FIRST = 16
-"""Groups whose bounds are brought up to date first, twice as many each time after that."""
+AHEAD = 0.9
+"""Bounds that are old are brought up to date together with the highest of them from this share of it on."""
 
 PUT_OFF = 32
 """Changes put off at most, per target: then all bounds are brought up to date."""
@@ -130,18 +127,17 @@ class Coverage:
         return self._bound[self._pool.place]
 
     def newer_bounds(
-        self, row: int, rate: Float[np.ndarray, " samples"], most: int, run: Run = map
+        self, row: int, rate: Float[np.ndarray, " samples"], run: Run = map
     ) -> tuple[Places, Values]:
-        """Bring up to date the bounds of a row's group, and of others no worse by ``rate`` (samples,) than all up to date.
+        """Bring up to date the bounds of a row's group, and of others whose best by ``rate`` (samples,) is not far below.
 
-        At most so many groups; none where the row's bound is up to date. Gives the rows whose bounds may be lower, and these.
+        None where the row's bound is up to date. Gives the rows whose bounds may be lower, and these.
         """
         old = self._heard < len(self._changes)
         if not old[self._group_of_place[self._pool.place[row]]]:
             return np.empty(0, dtype=np.int64), np.empty(0)
         top = np.maximum.reduceat(rate[self._pool.order], self._pool.starts[:-1])
-        groups = np.flatnonzero(old & (top >= top[~old].max(initial=-np.inf)))
-        groups = groups[np.argsort(-top[groups], kind="stable")][:most]
+        groups = np.flatnonzero(old & (top >= AHEAD * rate[row]))
         self._catch_up(groups, run)
         places = self._pool.members(groups)
         return self._pool.order[places], self._bound[places]
@@ -222,28 +218,31 @@ class Coverage:
                 best[places], limit[places], changed[places] = best_before, limit_before, True
             later = since
             places = np.flatnonzero(changed)
-            for some in (places[block] for block in slices(len(places), TARGETS)):
-                self._lower_bounds(groups[heard == since], some, best[some], limit[some], run)
+            self._lower_bounds(groups[heard == since], places, best[places], limit[places], run)
         self._heard[groups] = len(self._changes)
         if self._heard.min() == len(self._changes):
             self._changes, self._heard = [], np.zeros_like(self._heard)
 
     def _lower_bounds(self, groups: Groups, places: Places, best: Values, limit: Values, run: Run) -> None:
         """Take from the bounds of groups what these targets no longer offer that were at such a ``best`` and ``limit``."""
-        own, reach = self._sketch.at(places), np.sqrt(limit)
         # A computed squared distance too high by twice the margin may still be below the limit.
-        limit_now = self._limit[places] + np.float32(2 * own.margin)
+        limit_now = self._limit[places] + np.float32(2 * self._sketch.margin)
         levels = limit, limit_now, _floor(best), _floor(self.best[places])
 
         def less(block: slice) -> tuple[Places, Values]:
-            near = np.flatnonzero(self._pool.near_to(groups[block], own, reach))
-            some, members = own.at(near), self._pool.members(groups[block])
-            others, change = self._pool.sketch.at(members), np.zeros(len(members))
-            rest = *(level[near] for level in levels), self._table, change
-            self._loops.subtract_bounds(some.products(others), some.highest_squares, others.squares, *rest)
+            near = self._pool.pairs_near(self._sketch.at(places[block]), np.sqrt(limit[block]), groups)
+            used = np.flatnonzero(near.any(axis=1)) + block.start
+            members = self._pool.members(groups[near.any(axis=0)])
+            own, change = self._sketch.at(places[used]), np.zeros(len(members))
+            of_own = [level[used] for level in levels]
+            for columns in slices(len(members), COLUMNS):
+                others = self._pool.sketch.at(members[columns])
+                given = own.products(others), own.highest_squares, others.squares, *of_own, self._table
+                self._loops.subtract_bounds(*given, change[columns])
             return members, change
 
-        for members, change in run(less, slices(len(groups), GROUPS)):
+        samples = int(np.diff(self._pool.starts)[groups].sum())
+        for members, change in run(less, slices(len(places), max(PAIRS // samples, ROWS))):
             self._bound[members] += change
 
     def _near(self, row: int) -> tuple[Places, Values]:
@@ -294,12 +293,10 @@ def some_targets(samples: int, wanted: int | None, rng: np.random.Generator) -> 
 
 def _best_row(coverage: Coverage, rate: Values, known: Values, minutes: Values, run: Run) -> int:
     """Measure the row of the highest rate until that one has been measured; what is learnt is kept in ``known``."""
-    measured, most = set(), FIRST
+    measured = set()
     while (top := int(np.argmax(rate))) not in measured and rate[top] > 0:
-        rows, bounds = coverage.newer_bounds(top, rate, most, run)
-        if len(rows):
-            most *= 2
-        else:
+        rows, bounds = coverage.newer_bounds(top, rate, run)
+        if not len(rows):
             rows, bounds = np.array([top]), np.array([coverage.gain(top)[0]])
             measured.add(top)
         known[rows] = np.minimum(known[rows], bounds)

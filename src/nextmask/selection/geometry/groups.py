@@ -45,16 +45,19 @@ class SortedPool:
         limit = np.where(reach < 0, 0, (reach + self.radius) ** 2 * (1 + 1e-6)).astype(np.float32)
         return np.asarray((some.squared_distances(self.centres) < limit).any(axis=0))
 
-    def near_to(
-        self, groups: Int[np.ndarray, " chosen"], some: Sketch, reach: Float[np.ndarray, " some"]
-    ) -> Bool[np.ndarray, " some"]:
-        """Find the samples that may have a member of some groups nearer than their ``reach``, in the sketch."""
-        limit = ((reach[:, None] + self.radius[groups]) ** 2 * (1 + 1e-6)).astype(np.float32)
-        return np.asarray((some.squared_distances(self.centres.at(groups)) < limit).any(axis=1))
+    def pairs_near(
+        self, some: Sketch, reach: Float[np.ndarray, " some"], groups: Int[np.ndarray, " chosen"]
+    ) -> Bool[np.ndarray, "some chosen"]:
+        """Find which groups may have a member nearer to which sample than its ``reach``, in the sketch."""
+        # Rounded upwards by more than float32 has lost.
+        apart = reach.astype(np.float32)[:, None] + self.radius[groups].astype(np.float32)
+        apart *= apart * np.float32(1 + 2e-6)
+        return np.asarray(some.squared_distances(self.centres.at(groups)) < apart)
 
     def members(self, groups: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " some"]:
         """Find the places in the order of the members of groups."""
-        return np.concatenate([np.arange(self.starts[group], self.starts[group + 1]) for group in groups])
+        first, size = self.starts[groups], np.diff(self.starts)[groups]
+        return np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())
 
     def at(self, rows: Int[np.ndarray, " some"]) -> Sketch:
         """Find the sketches of rows."""
