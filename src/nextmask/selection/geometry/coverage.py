@@ -2,9 +2,10 @@
 
 A target at distance d from its nearest chosen sample is represented similarity(d), which never rises with d. Short sketches
 of the samples bound what each would add from above, for all samples; after a pick, the bounds of those near a target that
-came closer are lowered by what it no longer offers. That is put off, group by group, until a group's bounds are at the top: old
-bounds are too high, never too low. So only the few samples at the top of the bounds are measured. What decides is measured in float64, by differences, and summed without rounding (`math.fsum`): neither
-the order of the rows nor the number of threads can change a pick.
+came closer are lowered by what it no longer offers. That is put off, group by group, until a group's bounds are at the top:
+old bounds are too high, never too low. So only the few samples at the top are measured. What decides is measured in float64,
+by differences, and summed without rounding (`math.fsum`): neither the order of the rows nor the number of threads can change
+a pick.
 """
 
 import math
@@ -126,9 +127,7 @@ class Coverage:
                 self._bound[places] += change
         return self._bound[self._pool.place]
 
-    def newer_bounds(
-        self, row: int, rate: Float[np.ndarray, " samples"], run: Run = map
-    ) -> tuple[Places, Values]:
+    def newer_bounds(self, row: int, rate: Float[np.ndarray, " samples"], run: Run = map) -> tuple[Places, Values]:
         """Bring up to date the bounds of a row's group, and of others whose best by ``rate`` (samples,) is not far below.
 
         None where the row's bound is up to date. Gives the rows whose bounds may be lower, and these.
