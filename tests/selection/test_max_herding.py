@@ -164,6 +164,20 @@ def test_bounds_lowered_pick_by_pick_are_those_added_up_anew(loops: str) -> None
     np.testing.assert_array_equal(lowered.bounds(), anew.bounds())
 
 
+def test_bounds_lowered_late_are_those_added_up_anew(loops: str) -> None:
+    pool = groups.sorted_pool(sketch.of_unit_length(_clustered(90, 40)))
+    late, anew = (coverage.Coverage(pool, coverage.Similarity(lambda squared: np.exp(-squared))) for _ in range(2))
+    rate = late.bounds().copy()
+    for row in (3, 80, 17, 41, 5):
+        late.add(row)
+        anew.add(row)
+        if row == 80:  # Some groups hear of all five at once, one in two parts.
+            rows, bounds = late.newer_bounds(int(np.argmax(rate)), rate)
+            assert 0 < len(rows) < 90
+            np.testing.assert_array_equal(bounds, late.old_bounds()[rows])
+    np.testing.assert_array_equal(late.bounds(), anew.bounds())
+
+
 def test_compiled_loops_and_plain_ones_give_the_same_numbers_to_the_last_digit() -> None:
     if compiled("coverage_loops") is None:
         pytest.skip("numba is not installed")
