@@ -84,6 +84,38 @@ def test_equals_the_naive_version(pool: str, share_labeled: float, loops: str) -
     assert max_herding(embeddings, labeled, n, rng=_rng()).rows.tolist() == _naive(_kernel(embeddings), labeled, n)
 
 
+def _full_rank(samples: int = 1500, dims: int = 300) -> np.ndarray:
+    """Clusters under noise of full rank, with a common offset: within one, all distances are nearly equal."""
+    rng = _rng(7)
+    centres = rng.normal(size=(6, dims))
+    return centres[rng.integers(6, size=samples)] + rng.normal(size=(samples, dims)) + 1e3
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_equals_the_naive_version_where_no_axes_are_the_main_ones(scale: float, loops: str) -> None:
+    embeddings = _full_rank()
+    labeled = _rng(1).random(len(embeddings)) < 0.01
+    expected = _naive(_kernel(embeddings, scale), labeled, 15)
+    assert groups.sorted_pool(sketch.of_unit_length(embeddings)).sketch.margin > 0
+    assert max_herding(embeddings, labeled, 15, rng=_rng(), length_scale=scale).rows.tolist() == expected
+
+
+def test_inexact_bounds_are_never_below_what_a_row_adds_and_close_to_it(loops: str) -> None:
+    pool = groups.sorted_pool(sketch.of_unit_length(_full_rank(300) - 1e3))
+    assert pool.sketch.margin > 0
+    cover = coverage.Coverage(pool, coverage.Similarity(lambda squared: np.exp(-squared)))
+    rate = cover.old_bounds().copy()
+    for row in (3, 80, 17, 200, 5):
+        gains = np.array([cover.gain(other)[0] for other in range(300)])
+        top = int(np.argmax(cover.old_bounds()))
+        cover.newer_bounds(top, rate)
+        assert (cover.old_bounds() >= gains).all()
+        bounds = cover.bounds()
+        assert (bounds >= gains).all()
+        np.testing.assert_allclose(bounds, gains, atol=2e-3 * gains.max())
+        cover.add(row)
+
+
 def test_equals_the_naive_version_to_the_last_sample() -> None:
     embeddings = np.repeat(_clustered(25), 2, axis=0)
     rows = max_herding(embeddings, _cold(50), 50, rng=_rng(), length_scale=0.3).rows.tolist()
@@ -130,6 +162,20 @@ def test_bounds_lowered_pick_by_pick_are_those_added_up_anew(loops: str) -> None
         lowered.add(row)
         anew.add(row)
     np.testing.assert_array_equal(lowered.bounds(), anew.bounds())
+
+
+def test_bounds_lowered_late_are_those_added_up_anew(loops: str) -> None:
+    pool = groups.sorted_pool(sketch.of_unit_length(_clustered(90, 40)))
+    late, anew = (coverage.Coverage(pool, coverage.Similarity(lambda squared: np.exp(-squared))) for _ in range(2))
+    rate = late.bounds().copy()
+    for row in (3, 80, 17, 41, 5):
+        late.add(row)
+        anew.add(row)
+        if row == 80:  # Some groups hear of all five at once, one in two parts.
+            rows, bounds = late.newer_bounds(int(np.argmax(rate)), rate)
+            assert 0 < len(rows) < 90
+            np.testing.assert_array_equal(bounds, late.old_bounds()[rows])
+    np.testing.assert_array_equal(late.bounds(), anew.bounds())
 
 
 def test_compiled_loops_and_plain_ones_give_the_same_numbers_to_the_last_digit() -> None:

@@ -91,6 +91,26 @@ def test_equals_the_naive_version(pool: str, loops: str) -> None:
     )
 
 
+def _full_rank(samples: int = 1500, dims: int = 300) -> np.ndarray:
+    """Clusters under noise of full rank, far from 0: within one, all distances are nearly equal."""
+    rng = _rng(7)
+    centres = rng.normal(size=(6, dims))
+    return centres[rng.integers(6, size=samples)] + rng.normal(size=(samples, dims)) + 1e3
+
+
+@pytest.mark.parametrize("put_off", [32, 0.05])
+def test_equals_the_naive_version_where_no_axes_are_the_main_ones(
+    put_off: float, loops: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coverage, "PUT_OFF", put_off)
+    pool = _full_rank()
+    labeled = _rng(1).random(len(pool)) < 0.01
+    radius = float(np.quantile(cdist(pool[:200], pool[:200]), 0.05))
+    n = 40
+    assert sorted_pool(sketch.as_they_are(pool)).sketch.margin > 0
+    assert prob_cover(pool, labeled, n, rng=_rng(), radius=radius).rows.tolist() == _naive(pool, labeled, n, radius)
+
+
 def test_a_sample_at_the_radius_is_not_covered(loops: str) -> None:
     line = np.array([[0.0], [0.1]])
     query = prob_cover(line, _cold(2), 1, rng=_rng(), radius=0.1)

@@ -2,9 +2,10 @@
 
 A target at distance d from its nearest chosen sample is represented similarity(d), which never rises with d. Short sketches
 of the samples bound what each would add from above, for all samples; after a pick, the bounds of those near a target that
-came closer are lowered by what it no longer offers. So the bounds are those of the moment, and only the few samples at their
-top are measured. What decides is measured in float64, by differences, and summed without rounding (`math.fsum`): neither
-the order of the rows nor the number of threads can change a pick.
+came closer are lowered by what it no longer offers. That is put off, group by group, until a group's bounds are at the top:
+old bounds are too high, never too low. So only the few samples at the top are measured. What decides is measured in float64,
+by differences, and summed without rounding (`math.fsum`): neither the order of the rows nor the number of threads can change
+a pick.
 """
 
 import math
@@ -23,7 +24,7 @@ from nextmask.selection.geometry.side_by_side import Run, side_by_side, slices
 from nextmask.selection.geometry.sketch import Sketch
 from nextmask.selection.types import Cost, Rows
 
-WORTH_COMPILING = 20_000_000
+WORTH_COMPILING = 4_000_000
 """Pairs of samples from which compiled loops repay their loading."""
 
 COLUMNS = 2048
@@ -32,7 +33,16 @@ COLUMNS = 2048
 ROWS = 128
 """Rows of such a block."""
 
-WIDTH = 4096
+PAIRS = 2**18
+"""Pairs of samples and targets that came closer that are looked at together, if that leaves at least ROWS targets."""
+
+AHEAD = 0.9
+"""Bounds that are old are brought up to date together with the highest of them from this share of it on."""
+
+PUT_OFF = 32
+"""Changes put off at most, per target: then all bounds are brought up to date."""
+
+WIDTH = 256
 """Squared distances of sketches, below 2^24, share an entry of the table of similarities by so many."""
 
 BEYOND = 8192
@@ -47,6 +57,7 @@ other, and nothing else, add the same; without rounding, the last digit of a sum
 
 Values = Float[np.ndarray, " some"]
 Places = Int[np.ndarray, " some"]
+Groups = Int[np.ndarray, " chosen"]
 Levels = tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]
 """The squared distance from which on nothing can be added to a target, and its similarity now."""
 
@@ -97,15 +108,38 @@ class Coverage:
         self._limit = self._limits(np.arange(len(self.targets)))
         self._group_reach = self._group_reaches()
         self._bound: Values = np.empty(0)
+        self._group_of_place = np.repeat(np.arange(len(pool.radius)), np.diff(pool.starts))
+        # What the targets that came closer were before, pick by pick; how many of these picks each group has heard of.
+        self._changes: list[tuple[Places, Values, Values]] = []
+        self._heard = np.zeros(len(pool.radius), dtype=np.int64)
         self._measured: tuple[int, Places, Values] = (-1, np.empty(0, dtype=np.int64), np.empty(0))
 
     def bounds(self, run: Run = map) -> Float[np.ndarray, " samples"]:
         """Bound from above what each row would add."""
+        self._catch_up(np.arange(len(self._heard)), run)
+        return self.old_bounds(run)
+
+    def old_bounds(self, run: Run = map) -> Float[np.ndarray, " samples"]:
+        """Bound from above what each row would add, as far as known."""
         if not len(self._bound):
             self._bound = np.zeros(len(self._pool.order))
             for places, change in run(self._bounds_with, slices(len(self._bound), ROWS)):
                 self._bound[places] += change
         return self._bound[self._pool.place]
+
+    def newer_bounds(self, row: int, rate: Float[np.ndarray, " samples"], run: Run = map) -> tuple[Places, Values]:
+        """Bring up to date the bounds of a row's group, and of others whose best by ``rate`` (samples,) is not far below.
+
+        None where the row's bound is up to date. Gives the rows whose bounds may be lower, and these.
+        """
+        old = self._heard < len(self._changes)
+        if not old[self._group_of_place[self._pool.place[row]]]:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        top = np.maximum.reduceat(rate[self._pool.order], self._pool.starts[:-1])
+        groups = np.flatnonzero(old & (top >= AHEAD * rate[row]))
+        self._catch_up(groups, run)
+        places = self._pool.members(groups)
+        return self._pool.order[places], self._bound[places]
 
     def gain(self, row: int) -> tuple[float, int]:
         """Measure what a row would add, and to how many targets."""
@@ -119,17 +153,16 @@ class Coverage:
         places, squared = self._near(row)
         closer = squared < self._nearest[places]
         places, squared = places[closer], squared[closer]
-        before, limit = self.best[places], self._limit[places]
+        before = places, self.best[places], self._limit[places]
         self._nearest[places] = squared
         self.best[places] = self._similarity.of(squared)
         self._limit[places] = self._limits(places)
         self._group_reach = self._group_reaches()
         if len(self._bound):
-            changed = np.flatnonzero(self.best[places] > before)
-            # Those of like reach together: the farthest one decides what a block of them is compared with.
-            changed = changed[np.argsort(limit[changed], kind="stable")]
-            for some in (changed[block] for block in slices(len(changed), ROWS)):
-                self._lower_bounds(places[some], before[some], limit[some], run)
+            changed = self.best[places] > before[1]
+            self._changes.append((before[0][changed], before[1][changed], before[2][changed]))
+            if sum(len(places) for places, *_ in self._changes) > PUT_OFF * len(self.targets):
+                self._catch_up(np.arange(len(self._heard)), run)
 
     def _limits(self, places: Places) -> Float[np.ndarray, " some"]:
         """Find the squared distance in the sketch from which on nothing can be added to targets; rounded upwards."""
@@ -171,24 +204,45 @@ class Coverage:
         """Add to ``change`` what rows may add to the targets at ``places``; give what those may add to the rows."""
         targets, others = self._sketch.at(places), np.zeros(len(places))
         rest = self._limit[places], _floor(self.best[places]), self._table, change, others
-        self._loops.add_bounds(own.products(targets), own.squares, targets.squares, *levels, *rest)
+        self._loops.add_bounds(own.products(targets), own.lowest_squares, targets.squares, *levels, *rest)
         return others
 
-    def _lower_bounds(self, places: Places, before: Values, limit: Values, run: Run) -> None:
-        """Take from the bounds what these targets no longer offer that were represented less well ``before``."""
-        own = self._sketch.at(places)
-        levels = limit, self._limit[places], _floor(before), _floor(self.best[places]), self._table
-        near = self._pool.near(own, float(np.sqrt(limit.max())))
-        rows = np.flatnonzero(np.repeat(near, np.diff(self._pool.starts)))
+    def _catch_up(self, groups: Groups, run: Run) -> None:
+        """Lower the bounds of groups by all changes that they have not heard of."""
+        best, limit, changed = self.best.copy(), self._limit.copy(), np.zeros(len(self.best), dtype=bool)
+        heard, later = self._heard[groups], len(self._changes)
+        for since in np.unique(heard[heard < later])[::-1]:
+            # Back in time: what a target was before the first change that these groups have not heard of is set last.
+            for places, best_before, limit_before in reversed(self._changes[since:later]):
+                best[places], limit[places], changed[places] = best_before, limit_before, True
+            later = since
+            places = np.flatnonzero(changed)
+            self._lower_bounds(groups[heard == since], places, best[places], limit[places], run)
+        self._heard[groups] = len(self._changes)
+        if self._heard.min() == len(self._changes):
+            self._changes, self._heard = [], np.zeros_like(self._heard)
 
-        def less(block: slice) -> Values:
-            others, change = self._pool.sketch.at(rows[block]), np.zeros(block.stop - block.start)
-            self._loops.subtract_bounds(own.products(others), own.squares, others.squares, *levels, change)
-            return change
+    def _lower_bounds(self, groups: Groups, places: Places, best: Values, limit: Values, run: Run) -> None:
+        """Take from the bounds of groups what these targets no longer offer that were at such a ``best`` and ``limit``."""
+        # A computed squared distance too high by twice the margin may still be below the limit.
+        limit_now = self._limit[places] + np.float32(2 * self._sketch.margin)
+        levels = limit, limit_now, _floor(best), _floor(self.best[places])
 
-        blocks = slices(len(rows), COLUMNS)
-        for block, change in zip(blocks, run(less, blocks), strict=True):
-            self._bound[rows[block]] += change
+        def less(block: slice) -> tuple[Places, Values]:
+            near = self._pool.pairs_near(self._sketch.at(places[block]), np.sqrt(limit[block]), groups)
+            used = np.flatnonzero(near.any(axis=1)) + block.start
+            members = self._pool.members(groups[near.any(axis=0)])
+            own, change = self._sketch.at(places[used]), np.zeros(len(members))
+            of_own = [level[used] for level in levels]
+            for columns in slices(len(members), COLUMNS):
+                others = self._pool.sketch.at(members[columns])
+                given = own.products(others), own.highest_squares, others.squares, *of_own, self._table
+                self._loops.subtract_bounds(*given, change[columns])
+            return members, change
+
+        samples = int(np.diff(self._pool.starts)[groups].sum())
+        for members, change in run(less, slices(len(places), max(PAIRS // samples, ROWS))):
+            self._bound[members] += change
 
     def _near(self, row: int) -> tuple[Places, Values]:
         """Find the targets that a row may represent better than anything chosen; their squared distances in float64."""
@@ -201,7 +255,7 @@ class Coverage:
         own, pool = self._pool.at(np.array([row])), self._pool
         groups = pool.centres.coordinates, pool.centres.squares, pool.radius, self._group_reach, self._starts
         targets = self._sketch.coordinates, self._sketch.squares, self._limit
-        places = self._loops.within_reach(own.coordinates[0], own.squares[0], *groups, *targets)
+        places = self._loops.within_reach(own.coordinates[0], own.lowest_squares[0], *groups, *targets)
         points, rows = pool.points, self.targets[places]
         # numba has no numbers of 16 bits.
         loops = coverage_plain if points.embeddings.dtype == np.float16 else self._loops
@@ -221,8 +275,8 @@ def greedy(
     known = np.full(len(left), np.inf)
     with side_by_side() as run:
         while len(picks) < n and not (end_when_full and (coverage.best == 1).all()):
-            known = np.minimum(known, coverage.bounds(run))
-            row = _best_row(coverage, np.where(left, per_minute(known, minutes), -np.inf), known, minutes)
+            known = np.minimum(known, coverage.old_bounds(run))
+            row = _best_row(coverage, np.where(left, per_minute(known, minutes), -np.inf), known, minutes, run)
             picks.append(Pick(row, *coverage.gain(row)))
             left[row] = False
             coverage.add(row, run)
@@ -236,13 +290,16 @@ def some_targets(samples: int, wanted: int | None, rng: np.random.Generator) -> 
     return None if wanted is None or wanted >= samples else np.sort(rng.choice(samples, wanted, replace=False))
 
 
-def _best_row(coverage: Coverage, rate: Values, known: Values, minutes: Values) -> int:
+def _best_row(coverage: Coverage, rate: Values, known: Values, minutes: Values, run: Run) -> int:
     """Measure the row of the highest rate until that one has been measured; what is learnt is kept in ``known``."""
     measured = set()
     while (top := int(np.argmax(rate))) not in measured and rate[top] > 0:
-        known[top] = coverage.gain(top)[0]
-        rate[top] = known[top] / minutes[top]
-        measured.add(top)
+        rows, bounds = coverage.newer_bounds(top, rate, run)
+        if not len(rows):
+            rows, bounds = np.array([top]), np.array([coverage.gain(top)[0]])
+            measured.add(top)
+        known[rows] = np.minimum(known[rows], bounds)
+        rate[rows] = np.where(rate[rows] > -np.inf, known[rows] / minutes[rows], -np.inf)
     return top
 
 

@@ -1,7 +1,8 @@
 """The loops of coverage that NumPy would have to spread over arrays; compiled.
 
-The squared distance of two sketches is a whole number, |a|^2 + |b|^2 - 2ab, and exact. Those within reach are few and far
-between: they are first listed without a branch that a processor could guess wrong, then looked up.
+The squared distance of two sketches is |a|^2 + |b|^2 - 2ab. Where that is not exact, the squares that are given make it a
+bound: from below for what may be added, and that may be below 0; from above for what is taken away. Those within reach are
+few and far between: they are first listed without a branch that a processor could guess wrong, then looked up.
 """
 
 from typing import no_type_check
@@ -12,8 +13,8 @@ from numba import njit
 LANES = 32
 """Running sums of squares, so that the processor adds many at once in an order that is always the same."""
 
-SHIFT = 12
-"""Squared distances, below 2^24, share an entry of the table of similarities by 2^12."""
+SHIFT = 8
+"""Squared distances, below 2^24, share an entry of the table of similarities by 2^8."""
 
 
 @njit(cache=True, nogil=True)
@@ -32,7 +33,7 @@ def add_bounds(products, own, squares, limit_of_rows, best_of_rows, limit, best,
         total = 0.0
         for place in range(count):
             column, squared = near[place], apart[place]
-            value = table[np.int32(squared) >> SHIFT]
+            value = table[np.int32(max(squared, np.float32(0))) >> SHIFT]
             offer, offered = value - best[column], value - best_of_rows[row]
             total += offer if offer > 0 and squared < limit[column] else 0.0
             out[column] += offered if offered > 0 and squared < limit_of_rows[row] else 0.0

@@ -6,8 +6,8 @@ from jaxtyping import Float, Int
 from nextmask.selection.geometry import farthest_first
 from nextmask.selection.geometry.side_by_side import slices
 
-SHIFT = 12
-"""Squared distances, below 2^24, share an entry of the table of similarities by 2^12."""
+SHIFT = 8
+"""Squared distances, below 2^24, share an entry of the table of similarities by 2^8."""
 
 BLOCK = 512
 """Rows of which differences are held at a time."""
@@ -86,5 +86,5 @@ def squared_distances(
 def _offers(
     squared: Products, limit: Float[np.ndarray, "..."], best: Float[np.ndarray, "..."], table: Table
 ) -> Products:
-    offers = np.maximum(table[squared.astype(np.int64) >> SHIFT] - best, 0)
+    offers = np.maximum(table[np.maximum(squared, 0).astype(np.int64) >> SHIFT] - best, 0)
     return np.where(squared < limit, offers, 0)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from nextmask.selection.geometry.side_by_side import slices
-from nextmask.selection.geometry.sketch import Points, Sketch, even_rows, rounded, sketch
+from nextmask.selection.geometry.side_by_side import side_by_side, slices
+from nextmask.selection.geometry.sketch import Points, Sketch, even_rows, sketch
 
 SMALLEST_POOL = 2048
 """Samples up to which sorting costs more than it saves: one group."""
@@ -45,6 +45,20 @@ class SortedPool:
         limit = np.where(reach < 0, 0, (reach + self.radius) ** 2 * (1 + 1e-6)).astype(np.float32)
         return np.asarray((some.squared_distances(self.centres) < limit).any(axis=0))
 
+    def pairs_near(
+        self, some: Sketch, reach: Float[np.ndarray, " some"], groups: Int[np.ndarray, " chosen"]
+    ) -> Bool[np.ndarray, "some chosen"]:
+        """Find which groups may have a member nearer to which sample than its ``reach``, in the sketch."""
+        # Rounded upwards by more than float32 has lost.
+        apart = reach.astype(np.float32)[:, None] + self.radius[groups].astype(np.float32)
+        apart *= apart * np.float32(1 + 2e-6)
+        return np.asarray(some.squared_distances(self.centres.at(groups)) < apart)
+
+    def members(self, groups: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " some"]:
+        """Find the places in the order of the members of groups."""
+        first, size = self.starts[groups], np.diff(self.starts)[groups]
+        return np.repeat(first - np.cumsum(size) + size, size) + np.arange(size.sum())
+
     def at(self, rows: Int[np.ndarray, " some"]) -> Sketch:
         """Find the sketches of rows."""
         return self.sketch.at(self.place[rows])
@@ -56,7 +70,7 @@ def sorted_pool(points: Points) -> SortedPool:
     centres = _centres(pool)
     centres = centres[_tour(centres)]
     used, group = np.unique(_nearest(pool, centres), return_inverse=True)
-    middle = rounded(centres[used], pool.unit)
+    middle = pool.of(centres[used])
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(len(used) + 1))
     radius = _radius(pool, group, middle)
@@ -75,8 +89,12 @@ def _centres(pool: Sketch) -> Centres:
 def _nearest(pool: Sketch, centres: Centres) -> Int[np.ndarray, " samples"]:
     half = np.einsum("ij,ij->i", centres, centres) / 2
     group = np.empty(len(pool), dtype=np.int64)
-    for block in slices(len(pool), 1024):
+
+    def work(block: slice) -> None:
         group[block] = np.argmin(half - pool.coordinates[block] @ centres.T, axis=1)
+
+    with side_by_side() as run:
+        list(run(work, slices(len(pool), 1024)))
     return group
 
 
@@ -103,5 +121,6 @@ def _radius(pool: Sketch, group: Int[np.ndarray, " samples"], centres: Sketch) -
     for block in slices(len(group), 4096):
         own = centres.at(group[block])
         product = np.einsum("ij,ij->i", pool.coordinates[block], own.coordinates)
-        np.maximum.at(radius, group[block], np.sqrt(pool.squares[block] + own.squares - 2 * product))
+        squared = pool.highest_squares[block] + own.squares - 2 * product
+        np.maximum.at(radius, group[block], np.sqrt(np.maximum(squared, 0)))
     return radius
