@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -195,15 +197,7 @@ class _Partition:
 
     def _assign(self, read: Read, chunk: slice, shares: list["_Share"], run: Run) -> int:
         moved = 0
-
-        def work(share: _Share) -> tuple[np.ndarray, np.ndarray, list[_Change]]:
-            points = read(share.rows)
-            labels, squared = share.nearest(points)
-            if share.among is not None:
-                labels = share.among[labels]
-            return labels, squared, _changes(points, self.labels[share.rows], labels)
-
-        for share, (labels, squared, changes) in zip(shares, run(work, shares), strict=True):
+        for share, (labels, squared, changes) in zip(shares, run(partial(self._nearest, read), shares), strict=True):
             moved += int(np.count_nonzero(labels != self.labels[share.rows]))
             self.labels[share.rows] = labels
             self.squared[share.rows] = squared
@@ -211,6 +205,13 @@ class _Partition:
                 self.sums[change.clusters] += change.sums
                 self.counts[change.clusters] += change.counts
         return moved + self._refill(read, chunk.start, self.squared[chunk])
+
+    def _nearest(self, read: Read, share: "_Share") -> tuple[np.ndarray, np.ndarray, list["_Change"]]:
+        points = read(share.rows)
+        labels, squared = share.nearest(points)
+        if share.among is not None:
+            labels = share.among[labels]
+        return labels, squared, _changes(points, self.labels[share.rows], labels)
 
     def _refill(self, read: Read, start: int, distance: Float[np.ndarray, " chunk"]) -> int:
         """Give clusters without members the rows farthest from their own centres."""
@@ -231,9 +232,11 @@ class _Partition:
         self.labels[row] = cluster
 
 
-@dataclass(frozen=True, eq=False)
-class _Share:
-    """Some rows, and those centres to which they may be assigned: all, or ``among``."""
+class _Share(NamedTuple):
+    """Some rows, and those centres to which they may be assigned: all, or ``among``.
+
+    Like _Change no dataclass: there are thousands, and where jaxtyping checks, it compiles a check for each one anew.
+    """
 
     rows: Some
     nearest: NearestCentre
@@ -282,8 +285,7 @@ def _around(centres: Centres, members: Int[np.ndarray, " some"]) -> Int[np.ndarr
     return np.union1d(members, np.argpartition(apart, min(AROUND, len(centres) - 1), axis=1)[:, :AROUND])
 
 
-@dataclass(frozen=True, eq=False)
-class _Change:
+class _Change(NamedTuple):
     """What some rows add to the sums and counts of clusters, or take away from them."""
 
     clusters: Int[np.ndarray, " changed"]
