@@ -121,8 +121,9 @@ def _of_large_pool(points: Points, k: int, rng: np.random.Generator, run: Run) -
     partition.grow(rows, len(points))
     del sample
     for number in range(int(np.clip(WORK / (points.size * (k + READING)), *SWEEPS_OF_POOL))):
-        # The first time all rows are compared with all centres, so that equal ones come to share a cluster.
-        if not partition.sweep(lambda block: seen_from.rounded(points[block]), run, local=local and number > 0):
+        # Rows beyond the sample are new, and equal ones are to share a cluster: all are compared with all centres once.
+        seen = number > 0 or len(rows) == len(points)
+        if not partition.sweep(lambda block: seen_from.rounded(points[block]), run, local=local and seen):
             break
     return partition.clusters(seen_from)
 
