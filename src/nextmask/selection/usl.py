@@ -64,7 +64,7 @@ def usl(
     other. Where clusters are well apart it answers as typiclust does.
 
     Cost: the neighbours (N^2 d up to 20,000 samples, about 3,000 N d beyond), and N n d for the first regulariser, less for the
-    later ones; one copy of the embeddings.
+    later ones: one pass over the pool for each 1,024 representatives that changed; one copy of the embeddings.
     """
     _check(neighbors=neighbors, iterations=iterations)
     units = directions(embeddings).whole()

@@ -52,6 +52,7 @@ CROWD = 16
 """Centres, on average, whose rows are compared together, with all centres around any of them."""
 
 CROWDING_SWEEPS = 3
+"""Times that the centres are assigned to crowds, at most."""
 
 Points = Float[np.ndarray, "samples dims"]
 Block = Float[np.ndarray, "rows dims"]
@@ -90,7 +91,8 @@ def k_means(points: Points, k: int, rng: np.random.Generator) -> Clusters:
 
     Pools of up to 4,096 samples are clustered in float64 until nothing changes, three times over. Of larger ones a sample
     of 50 rows a cluster (16,384 to 65,536 rows) is clustered first; then the whole pool is read in blocks, twice or more, and
-    the centres move after every 16,384 rows. The result is the same on any number of threads.
+    the centres move after every 16,384 rows. Of more than 256 clusters a row is compared with all once in the sample and once
+    in the pool, and else with those around its former one. The result is the same on any number of threads.
     """
     k = min(k, len(points))
     with side_by_side() as run:
