@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from threadpoolctl import threadpool_limits
 
 from nextmask.selection.geometry.side_by_side import slices
 from nextmask.selection.types import Embeddings, Labeled, PerClass, Query, because, join
@@ -51,11 +52,13 @@ def badge(embeddings: Embeddings, residual: PerClass, labeled: Labeled, n: int, 
     row: int | None = int(np.argmax(np.where(labeled, -1.0, search.gradients.norm)))
     rows: list[int] = []
     squares: list[float] = []
-    while row is not None and len(rows) < n:
-        rows.append(row)
-        squares.append(search.bound[row])
-        search.take(row)
-        row = search.draw(uniform)
+    # Each product is so small that a second thread costs more than it saves: much more where others keep the cores busy.
+    with threadpool_limits(1):
+        while row is not None and len(rows) < n:
+            rows.append(row)
+            squares.append(search.bound[row])
+            search.take(row)
+            row = search.draw(uniform)
     return _explained(np.array(rows), np.sqrt(squares), search.gradients.norm, labeled, n)
 
 
@@ -97,17 +100,6 @@ class _Gradients:
         along = np.einsum("ij,ij->i", difference, difference)
         return length * along + _products(rest, rest) * self.embedding_square[other]
 
-    def nearest(self, row: int, others: Rows, products: Squares) -> Rows:
-        """List those of the others that may be nearest to a row, given the products x_i.x_j to float64 precision.
-
-        By the form in which digits cancel: others that are farther by more than rounding can explain are left out.
-        """
-        own, theirs = (self.embedding_square[rows] * self.residual_square[rows] for rows in (row, others))
-        squares = own + theirs - 2 * products * _products(self.residual[[row]], self.residual[others])
-        terms = self.embeddings.shape[1] + self.residual.shape[1] + 16
-        rounding = (own + theirs) * terms * np.finfo(np.float64).eps
-        return others[squares - rounding <= (squares + rounding).min(initial=np.inf)]
-
 
 class _Search:
     """Draws rows by the squared distance of their gradient to the nearest one taken.
@@ -118,17 +110,24 @@ class _Search:
 
     def __init__(self, gradients: _Gradients, bound: Squares, n: int) -> None:
         self.gradients, self.bound = gradients, bound
-        self._taken: list[int] = []
+        # Those taken, side by side: to gather them anew for each comparison would take longer than to compare.
+        self._count = 0
+        self._taken = np.empty(n, dtype=np.int64)
         self._embeddings = np.empty((n, gradients.embeddings.shape[1]))
+        self._residuals = np.empty((n, gradients.residual.shape[1]))
+        self._squares = np.empty(n)
         self._seen = np.zeros(len(bound), dtype=np.int32)
         self._sums = np.empty(-(-len(bound) // ROWS_PER_SUM))
 
     def take(self, row: int) -> None:
         """Add a row to those from which distances count."""
-        self._embeddings[len(self._taken)] = self.gradients.embeddings[row]
-        self._taken.append(row)
+        self._taken[self._count] = row
+        self._embeddings[self._count] = self.gradients.embeddings[row]
+        self._residuals[self._count] = self.gradients.residual[row]
+        self._squares[self._count] = self.gradients.embedding_square[row] * self.gradients.residual_square[row]
+        self._count += 1
         self.bound[row] = 0.0
-        if len(self._taken) == 1:
+        if self._count == 1:
             self._bring_all_up_to_date()
         self._add_up(row // ROWS_PER_SUM)
 
@@ -157,22 +156,33 @@ class _Search:
 
     def _bring_up_to_date(self, row: int) -> None:
         """Compare a row with those taken since it was last looked at."""
-        since = slice(int(self._seen[row]), len(self._taken))
-        products = self._embeddings[since] @ self.gradients.embeddings[row].astype(np.float64)
-        others = np.array(self._taken[since], dtype=np.int64)
-        near = self.gradients.nearest(row, others, products)
+        since = slice(int(self._seen[row]), self._count)
+        near = self._taken[since][self._may_be_nearest(row, since)]
         squares = self.gradients.squared_distances(np.array([row]), near)
         self.bound[row] = squares.min(initial=self.bound[row])
-        self._seen[row] = len(self._taken)
+        self._seen[row] = self._count
+
+    def _may_be_nearest(self, row: int, since: slice) -> Bool[np.ndarray, "_"]:
+        """Mark those of the rows taken that may be nearest to a row.
+
+        By the form in which digits cancel: those that are farther by more than rounding can explain are left out.
+        """
+        products = self._embeddings[since] @ self.gradients.embeddings[row].astype(np.float64)
+        products *= self._residuals[since] @ self.gradients.residual[row]
+        lengths = self._squares[since] + self.gradients.embedding_square[row] * self.gradients.residual_square[row]
+        squares = lengths - 2 * products
+        terms = self._embeddings.shape[1] + self._residuals.shape[1] + 16
+        rounding = lengths * (terms * np.finfo(np.float64).eps)
+        return np.asarray(squares - rounding <= (squares + rounding).min(initial=np.inf))
 
     def _bring_all_up_to_date(self) -> None:
         for block in slices(len(self.bound), BLOCK):
             rows = block.start + np.flatnonzero(self.bound[block])
-            for place in range(self._seen[rows].min(initial=len(self._taken)), len(self._taken)):
+            for place in range(self._seen[rows].min(initial=self._count), self._count):
                 behind = rows[self._seen[rows] <= place]
                 squares = self.gradients.squared_distances(behind, np.array([self._taken[place]]))
                 self.bound[behind] = np.minimum(self.bound[behind], squares)
-            self._seen[rows] = len(self._taken)
+            self._seen[rows] = self._count
         for number in range(len(self._sums)):
             self._add_up(number)
 

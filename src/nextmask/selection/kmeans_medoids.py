@@ -28,8 +28,8 @@ def kmeans_medoids(embeddings: Embeddings, labeled: Labeled, n: int, *, rng: np.
     Use: for the first query, as the plainest way of covering a pool in proportion to where its samples lie. Outliers get little:
     k_center seeks them, typiclust shuns them altogether.
 
-    Cost: time in N x d x (labeled + n), as of one k-means: on large pools some three passes in matrix products; memory for
-    16,384 to 65,536 rows and not for the pool.
+    Cost: time in N x d x (labeled + n), as of one k-means: on large pools some three passes in matrix products, of which beyond
+    256 clusters all but one look at nearby centres only; memory for 16,384 to 65,536 rows and not for the pool.
     """
     clusters = k_means(embeddings, int(labeled.sum()) + n, rng)
     squared = clusters.squared_distances(embeddings)

@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nextmask.errors import SelectionError
-from nextmask.selection.geometry.directions import Block, Directions, directions
+from nextmask.selection.geometry.directions import directions
 from nextmask.selection.geometry.k_means import k_means
 from nextmask.selection.geometry.nearby import mean_distance_nearby
+from nextmask.selection.geometry.side_by_side import side_by_side, slices
 from nextmask.selection.geometry.visiting import clusters_wanted, standing, visit
 from nextmask.selection.types import Embeddings, Labeled, Query, Rows, because
 
@@ -18,6 +19,10 @@ NO_DISTANCE = 1e-10
 AT_ONCE = 1024
 """Representatives that a block of samples is compared with at a time."""
 
+BLOCK = 1024
+"""Samples that one thread compares with them at a time."""
+
+Units = Float[np.ndarray, "samples dims"]
 Clusters = Int[np.ndarray, " samples"]
 Scores = Float[np.ndarray, " samples"]
 
@@ -59,14 +64,13 @@ def usl(
     other. Where clusters are well apart it answers as typiclust does.
 
     Cost: the neighbours (N^2 d up to 20,000 samples, about 3,000 N d beyond), and N n d for the first regulariser, less for the
-    later ones; one copy of the embeddings.
+    later ones: one pass over the pool for each 1,024 representatives that changed; one copy of the embeddings.
     """
     _check(neighbors=neighbors, iterations=iterations)
-    seen = directions(embeddings)
-    units = seen.whole()
+    units = directions(embeddings).whole()
     cluster = k_means(units, clusters_wanted(labeled, n), rng).labels
     density = 1 / np.maximum(mean_distance_nearby(units, neighbors, rng, power=2), NO_DISTANCE)
-    crowding = _crowding(seen, cluster, density, labeled, strength, alpha, momentum, iterations)
+    crowding = _crowding(units, cluster, density, labeled, strength, alpha, momentum, iterations)
     visits = visit(cluster, density - strength * crowding, labeled, n)
     return because(
         visits.rows,
@@ -88,7 +92,7 @@ def _check(**at_least_one: int) -> None:
 
 
 def _crowding(
-    seen: Directions,
+    units: Units,
     cluster: Clusters,
     density: Scores,
     labeled: Labeled,
@@ -99,41 +103,46 @@ def _crowding(
 ) -> Scores:
     """Let the clusters' representatives move away from each other; give the regulariser of the last choice."""
     held = np.bincount(cluster[labeled], minlength=int(cluster.max()) + 1)
-    crowding, now = np.zeros(len(cluster)), _sum_of_inverses(seen, cluster, np.flatnonzero(labeled), alpha)
-    representatives = np.empty(0, dtype=np.int64)
+    crowding, now = np.zeros(len(cluster)), np.zeros(len(cluster))
+    representatives = np.flatnonzero(labeled)
+    counted = np.empty(0, dtype=np.int64)
     for _ in range(iterations - 1):
         best = np.flatnonzero(standing(cluster, density - strength * crowding, ~labeled) == 0)
-        chosen = best[held[cluster[best]] == 0]
+        chosen = np.union1d(best[held[cluster[best]] == 0], representatives)
         # Only what changed is computed: after the first time most clusters keep their representative.
-        now += _sum_of_inverses(seen, cluster, np.setdiff1d(chosen, representatives), alpha)
-        now -= _sum_of_inverses(seen, cluster, np.setdiff1d(representatives, chosen), alpha)
-        representatives = chosen
+        _add_inverses(now, units, cluster, np.setdiff1d(chosen, counted), np.setdiff1d(counted, chosen), alpha)
+        counted = chosen
         crowding = momentum * crowding + (1 - momentum) * now
     return crowding
 
 
-def _sum_of_inverses(seen: Directions, cluster: Clusters, of: Rows, alpha: float) -> Scores:
-    """Sum 1 / |x - s|^(2 alpha) over those ``of`` which s is of another cluster than x."""
-    sums = np.zeros(len(cluster))
-    for start in range(0, len(of), AT_ONCE):
-        some = of[start : start + AT_ONCE]
-        seen.each(partial(_add_inverses, sums, cluster, some, seen.rows(some), alpha))
-    return sums
-
-
 def _add_inverses(
-    sums: Scores,
+    now: Scores, units: Units, cluster: Clusters, more: np.ndarray, less: np.ndarray, alpha: float
+) -> None:
+    """Add 1 / |x - s|^(2 alpha) over those ``more`` of which s is of another cluster than x, and take away those ``less``."""
+    of, sign = np.concatenate([more, less]), np.repeat([1.0, -1.0], [len(more), len(less)])
+    with side_by_side() as run:
+        for some in slices(len(of), AT_ONCE):
+            others = units[of[some]].astype(np.float64)
+            work = partial(_inverses, units, cluster, of[some], others, sign[some], alpha)
+            now += np.concatenate(list(run(work, slices(len(units), BLOCK))))
+
+
+def _inverses(
+    units: Units,
     cluster: Clusters,
     of: Rows,
     others: Float[np.ndarray, "picks dims"],
+    sign: Float[np.ndarray, " picks"],
     alpha: float,
     block: slice,
-    unit: Block,
-) -> None:
-    squared = unit @ others.T
-    squared *= -2
+) -> Float[np.ndarray, " rows"]:
+    unit = units[block].astype(np.float64)
+    squared = unit @ (-2 * others).T
     squared += np.einsum("ij,ij->i", unit, unit)[:, None]
     squared += np.einsum("ij,ij->i", others, others)
-    inverse = 1 / np.maximum(squared, NO_DISTANCE, out=squared) ** alpha
+    np.maximum(squared, NO_DISTANCE, out=squared)
+    squared **= alpha
+    inverse = np.divide(1, squared, out=squared)
     inverse[cluster[block, None] == cluster[of]] = 0
-    sums[block] += inverse.sum(axis=1)
+    return np.asarray(inverse @ sign)

@@ -54,6 +54,9 @@ def _as_if_large(monkeypatch: pytest.MonkeyPatch) -> None:
         "LARGEST_SAMPLE": 128,
         "CHUNK": 64,
         "BLOCK": 24,
+        "MANY_CLUSTERS": 8,
+        "AROUND": 4,
+        "CROWD": 4,
     }.items():
         monkeypatch.setattr(module, name, value)
 
@@ -116,6 +119,32 @@ def test_a_large_pool_learned_from_a_sample_is_nearly_as_tight() -> None:
     points = _clustered(20_000, dims=8, centres=60)
     theirs = KMeans(40, n_init=1, random_state=0).fit(points).inertia_
     assert _inertia(points, k_means(points, 40, _rng())) <= 1.02 * theirs
+
+
+def test_to_look_for_a_centre_near_the_former_one_only_is_nearly_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = _clustered(9000, dims=12, centres=40)
+    found = []
+    for many in (8, 1000):
+        monkeypatch.setattr(module, "MANY_CLUSTERS", many)
+        found.append(_inertia(points, k_means(points, 300, _rng())))
+    assert found[0] <= 1.003 * found[1]
+
+
+def test_a_local_sweep_compares_a_row_with_few_centres_and_never_leaves_it_worse_off() -> None:
+    points = _clustered(3000)
+    centres = points[:200].astype(np.float64)
+    partition = module._Partition(centres, len(points))
+    with side_by_side() as run:
+        partition.sweep(points.__getitem__, run, hold=True)
+        partition.centres = centres = centres[::-1] * 0.9
+        partition.counts[:] = 100  # None is empty, and none to be refilled.
+        own = ((points - centres[partition.labels]) ** 2).sum(axis=1)
+        crowds = module._Crowds.of(centres, run)
+        shares = crowds.shares(partition.labels, slice(0, len(points)), centres)
+        partition.sweep(points.__getitem__, run, hold=True, local=True)
+    np.testing.assert_array_equal(np.sort(np.concatenate([share.rows for share in shares])), np.arange(len(points)))
+    assert np.mean([len(share.among) for share in shares]) < 150
+    assert (((points - centres[partition.labels]) ** 2).sum(axis=1) <= own * (1 + 1e-6)).all()
 
 
 @pytest.mark.parametrize("large", [False, True])

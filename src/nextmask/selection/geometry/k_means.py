@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -40,11 +42,24 @@ CHUNK = 16_384
 BLOCK = 1024
 """Rows that one thread assigns at a time."""
 
+MANY_CLUSTERS = 256
+"""Clusters beyond which rows of a large pool that have a centre are compared with the centres around it only."""
+
+AROUND = 32
+"""Centres around each centre that its rows may move to."""
+
+CROWD = 16
+"""Centres, on average, whose rows are compared together, with all centres around any of them."""
+
+CROWDING_SWEEPS = 3
+"""Times that the centres are assigned to crowds, at most."""
+
 Points = Float[np.ndarray, "samples dims"]
 Block = Float[np.ndarray, "rows dims"]
 Centres = Float[np.ndarray, "clusters dims"]
 Labels = Int[np.ndarray, " samples"]
-Read = Callable[[slice], np.ndarray]
+Some = slice | np.ndarray
+Read = Callable[[Some], np.ndarray]
 """Rows of a pool, centred."""
 
 
@@ -76,7 +91,8 @@ def k_means(points: Points, k: int, rng: np.random.Generator) -> Clusters:
 
     Pools of up to 4,096 samples are clustered in float64 until nothing changes, three times over. Of larger ones a sample
     of 50 rows a cluster (16,384 to 65,536 rows) is clustered first; then the whole pool is read in blocks, twice or more, and
-    the centres move after every 16,384 rows. The result is the same on any number of threads.
+    the centres move after every 16,384 rows. Of more than 256 clusters a row is compared with all once in the sample and once
+    in the pool, and else with those around its former one. The result is the same on any number of threads.
     """
     k = min(k, len(points))
     with side_by_side() as run:
@@ -102,11 +118,14 @@ def _of_large_pool(points: Points, k: int, rng: np.random.Generator, run: Run) -
     among = _some(len(sample), max(SEEDED_FROM * k, SMALL_POOL), rng)
     seeds = among[spread_seeds(sample[among], k, rng, run)]
     partition = _Partition(sample[seeds].astype(np.float64), len(sample))
-    partition.settle(sample.__getitem__, SWEEPS_OF_SAMPLE, run)
+    local = k > MANY_CLUSTERS
+    partition.settle(sample.__getitem__, SWEEPS_OF_SAMPLE, run, local)
     partition.grow(rows, len(points))
     del sample
-    for _ in range(int(np.clip(WORK / (points.size * (k + READING)), *SWEEPS_OF_POOL))):
-        if not partition.sweep(lambda block: seen_from.rounded(points[block]), run):
+    for number in range(int(np.clip(WORK / (points.size * (k + READING)), *SWEEPS_OF_POOL))):
+        # Rows beyond the sample are new, and equal ones are to share a cluster: all are compared with all centres once.
+        seen = number > 0 or len(rows) == len(points)
+        if not partition.sweep(lambda block: seen_from.rounded(points[block]), run, local=local and seen):
             break
     return partition.clusters(seen_from)
 
@@ -122,35 +141,46 @@ def _rounded(points: Points, rows: np.ndarray) -> tuple[Frame, Block]:
 
 
 class _Partition:
-    """A partition in the making: the cluster of each row (-1: not seen yet), the sum and the count of each cluster."""
+    """A partition in the making: the cluster of each row (-1: not seen yet), the sum and the count of each cluster.
+
+    ``squared`` (samples,) is the squared distance to the centre that a row was assigned to, as of then.
+    """
 
     def __init__(self, seeds: Centres, samples: int) -> None:
         self.labels = np.full(samples, -1, dtype=np.int32)
+        self.squared = np.zeros(samples)
         self.sums = np.zeros_like(seeds)
         self.counts = np.zeros(len(seeds), dtype=np.int64)
         self.centres = seeds
 
-    def settle(self, read: Read, most: int, run: Run) -> None:
+    def settle(self, read: Read, most: int, run: Run, local: bool = False) -> None:
         """Assign all rows to the seeds, then sweep until nothing changes."""
         self.sweep(read, run, hold=True)
         for _ in range(most):
-            if not self.sweep(read, run):
+            if not self.sweep(read, run, local=local):
                 break
 
-    def sweep(self, read: Read, run: Run, hold: bool = False) -> int:
-        """Assign every row to its nearest centre and count those that moved; unless held, centres follow their members."""
+    def sweep(self, read: Read, run: Run, hold: bool = False, local: bool = False) -> int:
+        """Assign every row to its nearest centre and count those that moved; unless held, centres follow their members.
+
+        A local sweep looks for it among the centres around the row's former one: it is nearly always there (Agustsson,
+        Timofte and Van Gool, "k2-means for fast and accurate large scale clustering", ECML PKDD 2017,
+        https://arxiv.org/abs/1605.09299), and inertia cannot rise.
+        """
         moved = 0
+        crowds = _Crowds.of(self.centres, run) if local else None
         for chunk in slices(len(self.labels), CHUNK):
             if not hold:
                 self._follow()
-            moved += self._assign(read, chunk, run)
+            shares = crowds.shares(self.labels, chunk, self.centres) if crowds else _whole(chunk, self.centres)
+            moved += self._assign(read, chunk, shares, run)
         return moved
 
     def grow(self, rows: np.ndarray, samples: int) -> None:
         """Make the rows of a sample rows of the pool that it was drawn from."""
         labels = np.full(samples, -1, dtype=np.int32)
         labels[rows] = self.labels
-        self.labels = labels
+        self.labels, self.squared = labels, np.zeros(samples)
 
     def inertia(self, points: Points) -> float:
         difference = points - self.centres[self.labels]
@@ -168,25 +198,23 @@ class _Partition:
         self.centres = self.centres.copy()
         self.centres[used] = self.sums[used] / self.counts[used, None]
 
-    def _assign(self, read: Read, chunk: slice, run: Run) -> int:
-        nearest = NearestCentre(self.centres)
-        distance = np.empty(chunk.stop - chunk.start)
-        blocks = slices(chunk.stop, BLOCK, chunk.start)
+    def _assign(self, read: Read, chunk: slice, shares: list["_Share"], run: Run) -> int:
         moved = 0
-
-        def work(block: slice) -> tuple[np.ndarray, np.ndarray, list[_Change]]:
-            points = read(block)
-            labels, squared = nearest(points)
-            return labels, squared, _changes(points, self.labels[block], labels)
-
-        for block, (labels, squared, changes) in zip(blocks, run(work, blocks), strict=True):
-            moved += int(np.count_nonzero(labels != self.labels[block]))
-            self.labels[block] = labels
-            distance[block.start - chunk.start : block.stop - chunk.start] = squared
+        for share, (labels, squared, changes) in zip(shares, run(partial(self._nearest, read), shares), strict=True):
+            moved += int(np.count_nonzero(labels != self.labels[share.rows]))
+            self.labels[share.rows] = labels
+            self.squared[share.rows] = squared
             for change in changes:
                 self.sums[change.clusters] += change.sums
                 self.counts[change.clusters] += change.counts
-        return moved + self._refill(read, chunk.start, distance)
+        return moved + self._refill(read, chunk.start, self.squared[chunk])
+
+    def _nearest(self, read: Read, share: "_Share") -> tuple[np.ndarray, np.ndarray, list["_Change"]]:
+        points = read(share.rows)
+        labels, squared = share.nearest(points)
+        if share.among is not None:
+            labels = share.among[labels]
+        return labels, squared, _changes(points, self.labels[share.rows], labels)
 
     def _refill(self, read: Read, start: int, distance: Float[np.ndarray, " chunk"]) -> int:
         """Give clusters without members the rows farthest from their own centres."""
@@ -207,8 +235,60 @@ class _Partition:
         self.labels[row] = cluster
 
 
+class _Share(NamedTuple):
+    """Some rows, and those centres to which they may be assigned: all, or ``among``.
+
+    Like _Change no dataclass: there are thousands, and where jaxtyping checks, it compiles a check for each one anew.
+    """
+
+    rows: Some
+    nearest: NearestCentre
+    among: Int[np.ndarray, " some"] | None = None
+
+
+def _whole(chunk: slice, centres: Centres) -> list[_Share]:
+    nearest = NearestCentre(centres)
+    return [_Share(block, nearest) for block in slices(chunk.stop, BLOCK, chunk.start)]
+
+
 @dataclass(frozen=True, eq=False)
-class _Change:
+class _Crowds:
+    """Centres in crowds of neighbours: the crowd of each centre, and for each crowd all centres around its own."""
+
+    crowd: Int[np.ndarray, " clusters"]
+    around: list[np.ndarray]
+
+    @classmethod
+    def of(cls, centres: Centres, run: Run) -> "_Crowds":
+        """Cluster the centres in turn; any crowds would do, and tight ones save the most."""
+        seeds = np.arange(0, len(centres), CROWD)
+        crowds = _Partition(centres[seeds], len(centres))
+        crowds.settle(centres.__getitem__, CROWDING_SWEEPS, run)
+        members = [np.flatnonzero(crowds.labels == number) for number in range(len(seeds))]
+        around = list(run(lambda own: _around(centres, own), members))
+        return cls(crowds.labels, around)
+
+    def shares(self, labels: Labels, chunk: slice, centres: Centres) -> list[_Share]:
+        """Part a chunk's rows by the crowds of their centres."""
+        crowd = self.crowd[labels[chunk]]
+        rows = np.split(
+            chunk.start + np.argsort(crowd, kind="stable"), np.cumsum(np.bincount(crowd, minlength=len(self.around)))
+        )
+        shares = []
+        for own, around in zip(rows, self.around, strict=False):
+            nearest = NearestCentre(centres[around]) if len(own) else None
+            shares += [_Share(own[block], nearest, around) for block in slices(len(own), BLOCK) if nearest]
+        return shares
+
+
+def _around(centres: Centres, members: Int[np.ndarray, " some"]) -> Int[np.ndarray, " around"]:
+    """List some centres, ascending, and those AROUND each of them."""
+    half = np.einsum("ij,ij->i", centres, centres) / 2
+    apart = half - centres[members] @ centres.T
+    return np.union1d(members, np.argpartition(apart, min(AROUND, len(centres) - 1), axis=1)[:, :AROUND])
+
+
+class _Change(NamedTuple):
     """What some rows add to the sums and counts of clusters, or take away from them."""
 
     clusters: Int[np.ndarray, " changed"]

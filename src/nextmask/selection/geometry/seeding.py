@@ -1,6 +1,7 @@
 """Where k-means starts: greedy k-means++, many draws at a time."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -63,16 +64,16 @@ def _squared_distances(points: Points, rows: np.ndarray, run: Run) -> Float[np.n
     """Square the distances of some rows to all; what rounding cannot tell from 0 is 0."""
     norms = np.einsum("ij,ij->i", points, points)
     squared = np.empty((len(rows), len(points)), dtype=points.dtype)
-
-    def work(block: slice) -> None:
-        part = points[rows] @ points[block].T
-        part *= -2
-        lengths = norms[rows, None] + norms[block]
-        part += lengths
-        lengths *= 2 * rounding_error(points)
-        part[part <= lengths] = 0
-        squared[:, block] = part
-
-    list(run(work, slices(len(points), BLOCK)))
+    list(run(partial(_compare, squared, points, norms, rows), slices(len(points), BLOCK)))
     squared[np.arange(len(rows)), rows] = 0
     return squared
+
+
+def _compare(squared: np.ndarray, points: Points, norms: np.ndarray, rows: np.ndarray, block: slice) -> None:
+    part = points[rows] @ points[block].T
+    part *= -2
+    lengths = norms[rows, None] + norms[block]
+    part += lengths
+    lengths *= 2 * rounding_error(points)
+    part[part <= lengths] = 0
+    squared[:, block] = part

@@ -155,10 +155,16 @@ def _finished(running: Running, names: Collection[str]) -> dict[str, Line]:
 def _share_outvoted(running: Running) -> Line:
     if running.votes is None:
         return np.zeros(running.mean.shape[1], np.float32)
-    share = running.votes.max(axis=0).astype(np.float32)
-    running.votes = None
-    share /= running.members
-    return np.subtract(1, share, out=share)
+    votes, running.votes = running.votes, None
+    share = np.empty(votes.shape[1], np.float32)
+
+    def work(chunks: Iterator[slice]) -> None:
+        for part in chunks:
+            np.divide(votes[:, part].max(axis=0), np.float32(running.members), out=share[part])
+            np.subtract(1, share[part], out=share[part])
+
+    in_spans(len(share), work)
+    return share
 
 
 def _fill(maps: dict[str, Line], running: Running, chunks: Iterator[slice]) -> None:
