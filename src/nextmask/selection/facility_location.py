@@ -58,7 +58,7 @@ def facility_location(
     Use: for a query that stands for the pool as it is, frequent kinds of image first. Cosines change slowly with distance, so
     that rare kinds count little; k_center and prob_cover look for those.
 
-    Cost: N m p for sketches of p <= 128 coordinates (of up to 512 where a pool has no main axes), N p for each time that a
+    Cost: N m p for sketches of p <= 128 coordinates (all d where a pool has no main axes), N p for each time that a
     reference comes closer to a pick, and N d for each pick. Memory beside the embeddings: 8 p bytes a sample.
     """
     points = of_unit_length(embeddings)

@@ -40,7 +40,7 @@ def max_herding(
     Use: wherever prob_cover is, without a radius to find. Embeddings that share a large offset point all the same way once
     they are divided by their length: take their mean off first, or give a smaller length scale.
 
-    Cost: some N^2 p / 2 steps for sketches of p <= 128 coordinates (of up to 512 where a pool has no main axes), less with
+    Cost: some N^2 p / 2 steps for sketches of p <= 128 coordinates (all d where a pool has no main axes), less with
     more labeled samples, as only samples nearer to each other than to a labeled one matter; and N p for each time that a sample
     comes closer to a pick. Without labels that is most of the pool for the first picks: on more than 20,000 samples ask for
     some 8,192 ``references`` then, which costs N m p. Memory beside the embeddings: 8 p bytes a sample, never all pairs.

@@ -50,7 +50,7 @@ def prob_cover(
     Use: for the first rounds on a small budget, where some kinds of image are much more frequent than others. The radius
     matters much; max_herding depends on no such edge.
 
-    Cost: N^2 p / 2 steps at most for sketches of p <= 128 coordinates (of up to 512 where a pool has no main axes), of which a
+    Cost: N^2 p / 2 steps at most for sketches of p <= 128 coordinates (all d where a pool has no main axes), of which a
     pool in clusters skips most, N p for each sample that gets covered, and few distances in float64; with the radius unknown
     also k-means and 1,000 N p. Memory beside the embeddings: 8 p bytes a sample, never all pairs and no graph.
     """
