@@ -34,7 +34,13 @@ def read_stored(path: Path) -> dict[str, Any] | None:
     return stored if isinstance(stored, dict) else None
 
 
-def check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+def check_weights(
+    stored: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    path: Path,
+    advice: str = "Train again with this version of nextmask.",
+) -> None:
+    """Raise TrainingError, naming what is missing, unknown or of another shape, unless weights fit their network."""
     problems = [f"{key} missing" for key in wanted if key not in stored]
     problems += [f"{key} unknown" for key in stored if key not in wanted]
     problems += [
@@ -46,5 +52,5 @@ def check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pa
         raise TrainingError(
             f"{len(problems)} weights in {path} do not fit the network that its configuration describes: "
             f"{'; '.join(problems[:10])}{'; ...' if len(problems) > 10 else ''}. Expected {len(wanted)} weights, all "
-            "fitting. Train again with this version of nextmask."
+            f"fitting. {advice}"
         )

@@ -332,6 +332,7 @@ class Study:
             self.planar,
             self.device,
             self.config.pretraining,
+            self.folder,
             self._report,
         )
 
