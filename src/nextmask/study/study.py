@@ -344,6 +344,8 @@ class Study:
             measure=self.config.measure,
             segmenter=segmenter,
             load=self.load_segmenter,
+            labeled=self.labeled,
+            seed=self.config.seed,
             report=self._report,
         )
 
