@@ -32,7 +32,7 @@ OF_THE_LABELED = frozenset(("graph_embeddings", "unlabeledness"))
 
 GROUPS = {
     "Cold start": "On embeddings of the images; no mask is needed, and earlier rounds' samples count where there are any.",
-    "From the second round on": "On what tells labeled from unlabeled images; something has to be labeled, a segmenter need not be.",
+    "From the second round on": "On what tells labeled from unlabeled images: some have to be labeled, but it takes no segmenter.",
     "With a segmenter": "On what the last round's segmenter predicts; there has to be one.",
     "Baselines": "Without a look at any image. Whatever is not better than these is not worth its cost.",
 }

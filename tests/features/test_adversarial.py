@@ -54,7 +54,6 @@ def _ranked_above(high: np.ndarray, low: np.ndarray) -> float:
 
 @pytest.mark.parametrize("unseen", ["stripes", "squares"])
 def test_a_kind_that_nobody_labeled_looks_less_labeled(unseen):
-    """Whichever kind that is: a discriminator whose two targets were the same would rank the kinds alike both times."""
     new = KIND if unseen == "stripes" else ~KIND
     labeled = ~new & (np.arange(SAMPLES) < 150)
     found = unlabeledness(_pool(), labeled, CONFIG, seed=[0], device="cpu")
@@ -63,6 +62,12 @@ def test_a_kind_that_nobody_labeled_looks_less_labeled(unseen):
     assert ((found >= 0) & (found <= 1)).all()
     assert _ranked_above(found[new], found[~new & ~labeled]) > 0.9
     assert _ranked_above(found[new], found[labeled]) > 0.9
+
+
+def test_where_only_one_kind_is_labeled_and_all_of_it_the_answers_lie_on_both_sides_of_a_half():
+    """A discriminator that is told the same of both, as in published code, calls everything labeled, or nothing."""
+    found = unlabeledness(_pool(), ~KIND, CONFIG, seed=[0], device="cpu")
+    assert found[~KIND].mean() < 0.5 < found[KIND].mean()
 
 
 def test_the_same_seed_gives_the_same_numbers_and_progress_is_told():

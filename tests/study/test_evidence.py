@@ -45,7 +45,7 @@ def test_a_query_names_what_it_rests_on_and_asks_for_unlabeled_samples(begun, st
 
 @pytest.mark.parametrize("strategy", ["vaal", "core_gcn"])
 def test_a_study_without_labels_says_what_to_do(home, strategy):
-    with pytest.raises(StudyError, match="nothing is labeled yet. Expected a finished round. Choose a strategy"):
+    with pytest.raises(StudyError, match=r"nothing is labeled yet. Expected a finished round. Choose a strategy"):
         Study(home).query(3, strategy)
 
 
