@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,8 @@ from typer.testing import CliRunner
 
 from nextmask.cli import app
 from nextmask.errors import SelectionError
-from nextmask.study.config import write_config
+from nextmask.features.pretrained import PretrainedConfig
+from nextmask.study.config import parse_config, write_config
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
 
@@ -62,3 +66,11 @@ def test_a_simulation_finds_the_file_of_its_study(with_encoder):
 def test_without_a_network_the_error_says_what_to_write(home):
     with pytest.raises(SelectionError, match=r"Write into study.toml: pretraining ="):
         Study(home).embed("pretrained")
+
+
+def test_the_document_shows_settings_that_are_read_and_names_all_of_them():
+    text = (Path(__file__).parents[2] / "docs" / "pretrained.md").read_text()
+    (shown,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    settings = {**tomllib.loads(shown), "images": "images", "classes": ["organ"]}
+    assert parse_config(settings).pretraining["network"] == "encoder.ts"
+    assert re.findall(r"^\| `(\w+)`", text, re.MULTILINE) == [each.name for each in fields(PretrainedConfig)]

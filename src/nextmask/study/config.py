@@ -60,7 +60,7 @@ class StudyConfig(BaseModel):
     pretraining: dict[str, int | float | bool | str] = Field(
         {},
         description="of encoders that learn from the pool's images: {iterations = 3000, seed = 0}; of encoder 'pretrained': "
-        "{network = 'monai:resnet18', weights = 'FILE', size = 224, pool = 'mean'}, or network = a TorchScript file",
+        "{network = 'monai:resnet18', weights = 'FILE', size = 224, pool = 'mean'}, or a TorchScript file; see docs/pretrained.md",
     )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
     minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")
