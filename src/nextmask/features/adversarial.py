@@ -13,8 +13,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from nextmask.data.files import Progress
-from nextmask.errors import DataError, SelectionError, TrainingError
-from nextmask.features.unlabeled import Unlabeled
+from nextmask.errors import DataError, TrainingError
+from nextmask.features.unlabeled import Unlabeled, refuse_one_kind
 from nextmask.networks.architecture import derive_size, possible_strides
 from nextmask.networks.device import choose_device
 from nextmask.networks.unet import strides_of
@@ -151,7 +151,7 @@ def unlabeledness(
     Raises SelectionError unless there is a labeled and an unlabeled sample; DataError for images that are not finite or of
     another kind than the others; TrainingError if the training does not stay finite.
     """
-    _refuse_one_kind(labeled)
+    refuse_one_kind(labeled)
     where = torch.device(choose_device(device))
     autoencoder, discriminator = _networks(config, seed, where)
     of_autoencoder = torch.optim.Adam(autoencoder.parameters(), lr=config.learning_rate, fused=True)
@@ -242,12 +242,3 @@ def _answers(
 
 def _torch_seed(seed: Sequence[int], *stream: int) -> int:
     return int(np.random.default_rng([*seed, *stream]).integers(2**63 - 1))
-
-
-def _refuse_one_kind(labeled: np.ndarray) -> None:
-    count = int(np.count_nonzero(labeled))
-    if not 0 < count < len(labeled):
-        raise SelectionError(
-            f"{count} of {len(labeled)} samples are labeled. Expected at least one labeled and one unlabeled sample to tell "
-            "apart. For the first query choose a strategy that needs no labels, for example typiclust."
-        )

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from nextmask.data.files import Progress
-from nextmask.errors import SelectionError
+from nextmask.features.unlabeled import refuse_one_kind
 
 HIDDEN = 128
 DROPOUT = 0.3
@@ -76,7 +76,7 @@ def graph_embeddings(
 
     Raises SelectionError unless there is a labeled and an unlabeled sample.
     """
-    _refuse_one_kind(labeled)
+    refuse_one_kind(labeled)
     generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**63 - 1)))
     features = _unit_length(embeddings)
     joined = _joined(features)
@@ -143,12 +143,3 @@ def _nearest(features: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
         found.append(torch.topk(cosine, neighbours, dim=1))
     cosines, near = (torch.cat(parts) for parts in zip(*found, strict=True))
     return near, cosines.clamp_(min=0)
-
-
-def _refuse_one_kind(labeled: np.ndarray) -> None:
-    count = int(np.count_nonzero(labeled))
-    if not 0 < count < len(labeled):
-        raise SelectionError(
-            f"{count} of {len(labeled)} samples are labeled. Expected at least one labeled and one unlabeled sample to tell "
-            "apart. For the first query choose a strategy that needs no labels, for example typiclust."
-        )
