@@ -27,8 +27,12 @@ OF_THE_SEGMENTER = frozenset(
 )
 """Evidence that there is from the first trained segmenter on."""
 
+OF_THE_LABELED = frozenset(("graph_embeddings", "unlabeledness"))
+"""Evidence that there is from the first labeled sample on."""
+
 GROUPS = {
     "Cold start": "On embeddings of the images; no mask is needed, and earlier rounds' samples count where there are any.",
+    "From the second round on": "On what tells labeled from unlabeled images: some have to be labeled, but it takes no segmenter.",
     "With a segmenter": "On what the last round's segmenter predicts; there has to be one.",
     "Baselines": "Without a look at any image. Whatever is not better than these is not worth its cost.",
 }
@@ -54,6 +58,8 @@ def grouped() -> dict[str, list[str]]:
         asked = set(needs(strategy))
         if asked & OF_THE_SEGMENTER:
             names["With a segmenter"].append(name)
+        elif asked & OF_THE_LABELED:
+            names["From the second round on"].append(name)
         else:
             names["Cold start" if asked & {"embeddings", "difficulty"} else "Baselines"].append(name)
     return names

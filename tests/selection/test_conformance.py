@@ -19,6 +19,8 @@ def _pool(embeddings: np.ndarray, patients: int = 7) -> Pool:
     samples = len(embeddings)
     return {
         "embeddings": embeddings,
+        "graph_embeddings": np.maximum(embeddings - embeddings.mean(axis=0), 0).astype(np.float32),
+        "unlabeledness": np.linspace(0, 1, samples).round(1).astype(np.float32),
         "uncertainty": rng.random(samples).round(1).astype(np.float32),
         "patient": np.arange(samples) * patients // samples,
         "volume": np.arange(samples) * 2 * patients // samples,
@@ -59,6 +61,7 @@ POOLS: dict[str, Callable[[], Pool]] = {
     "clustered": lambda: _pool(_clustered()),
     "constant": lambda: {
         **_pool(np.ones((40, 4), np.float32)),
+        "unlabeledness": np.zeros(40),
         "uncertainty": np.zeros(40),
         "mutual_information": np.zeros(40),
         "difficulty": np.zeros(40),

@@ -13,12 +13,16 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from nextmask.errors import SelectionError
 from nextmask.features.group_batches import group_batches
 from nextmask.features.pretrain import PretrainConfig, Task, in_memory_format, its_encoder
 from nextmask.features.unlabeled import Batch, Unlabeled, shuffled_passes
 from nextmask.networks.augment import change_intensities, random_affine, uniform
 from nextmask.networks.unet import build_unet, contracting
 
+NETWORKS = ("unet", "resnet18")
+"""What may be trained: what warms up a segmenter, or what the papers train."""
+RESNET_WIDTH = 512
 PROJECTED = 64
 """Dimensions of the space in which views are compared."""
 ERASED = 0.2
@@ -26,26 +30,58 @@ ERASED = 0.2
 
 
 class Projector(nn.Module):
-    """The contracting half of a U-Net, averaged over space, and a head that only training uses."""
+    """A network averaged over space, and a head that only training uses.
+
+    The network is the contracting half of the segmenter's U-Net, or a ResNet-18 as in the literature, by option ``network``.
+    """
 
     def __init__(self, config: PretrainConfig, seed: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.encoder = contracting(build_unet(config, config.channels, seed))
-            width = config.features[-1]
-            self.head = nn.Sequential(
+            if network_of(config) == "resnet18":
+                self.encoder, width, norm = _resnet18(config), RESNET_WIDTH, []
+            else:
+                self.encoder, width = contracting(build_unet(config, config.channels, seed)), config.features[-1]
                 # Instance normalisation leaves all images much the same mean activations: what they differ in is small.
-                nn.BatchNorm1d(width, affine=False),
-                nn.Linear(width, width, bias=False),
-                nn.ReLU(),
-                nn.Linear(width, PROJECTED, bias=False),
+                norm = [nn.BatchNorm1d(width, affine=False)]
+            self.head = nn.Sequential(
+                *norm, nn.Linear(width, width, bias=False), nn.ReLU(), nn.Linear(width, PROJECTED, bias=False)
             )
 
     def forward(self, images: Tensor) -> Tensor:
         """Project images, (batch, channels, *patch), to (batch, PROJECTED)."""
         projected: Tensor = self.head(self.encoder(images).flatten(2).mean(dim=2))
         return projected
+
+
+def network_of(config: PretrainConfig) -> str:
+    """Say which network a task wants; raise SelectionError if there is none of that name."""
+    name = config.options.get("network", NETWORKS[0])
+    if name not in NETWORKS:
+        raise SelectionError(
+            f"Task {config.task!r} has network = {name!r}. Expected one of {', '.join(NETWORKS)}. Mend `pretraining` in "
+            "study.toml, or leave network out."
+        )
+    return str(name)
+
+
+def _resnet18(config: PretrainConfig) -> nn.Sequential:
+    """Build a ResNet-18 for images of any channels, in two or three dimensions, up to where it would be averaged over space.
+
+    Shrinks by 2 in its first convolution, as the original. Source: He et al., CVPR 2016, https://arxiv.org/abs/1512.03385.
+    """
+    from monai.networks.nets.resnet import resnet18  # seconds to import: not before a network is wanted
+
+    network = resnet18(
+        spatial_dims=config.dimensions,
+        n_input_channels=config.channels,
+        conv1_t_stride=2,
+        bias_downsample=False,
+        feed_forward=False,
+    )
+    first = (network.conv1, network.bn1, network.act, network.maxpool)
+    return nn.Sequential(*first, network.layer1, network.layer2, network.layer3, network.layer4)
 
 
 def view(images: Tensor, generator: Generator) -> Tensor:
@@ -156,7 +192,7 @@ contrastive = Task(
     batches=lambda pool, config, seed: shuffled_passes(len(pool), config.batch_size, seed),
     encoder=its_encoder,
     batch_size=24,
-    options={"temperature": 0.5},
+    options={"temperature": 0.5, "network": "unet"},
 )
 """SimCLR with the loss NT-Xent. Source: Chen et al., ICML 2020, https://arxiv.org/abs/2002.05709."""
 
@@ -166,10 +202,19 @@ group_contrastive = Task(
     batches=_grouped,
     encoder=its_encoder,
     batch_size=24,
-    options={"temperature": 0.5, "nt_xent": 1.0, "patient": 0.05, "volume": 0.35, "adjacent": 0.0, "as_coded": False},
+    options={
+        "temperature": 0.5,
+        "nt_xent": 1.0,
+        "patient": 0.05,
+        "volume": 0.35,
+        "adjacent": 0.0,
+        "as_coded": False,
+        "network": "unet",
+    },
 )
 """The metric of the learned core-set: NT-Xent, and a loss for each grouping that has a weight.
 
 Source: "Slice-based active learning with a learned core-set metric", NeurIPS 2024, https://arxiv.org/abs/2411.15763; weights
-as for ACDC there. With ``as_coded`` the loss is that of the authors' code instead of the published one.
+as for ACDC there. With ``as_coded`` the loss is that of the authors' code instead of the published one. ``network`` is "unet", or
+"resnet18" with the projection 512-512-64 as in the paper; theirs began with ImageNet's weights, this one with random ones.
 """

@@ -47,14 +47,14 @@ class EncodingSegmenter(Protocol):
 class Encoding:
     """The two halves of an embedding, and what it needs.
 
-    ``encoder`` makes the function of one image, from the network if it ``needs`` one: the last round's "segmenter", or what
-    a "pretraining" on the pool's images gave, by the ``task`` of that name; ``finish`` turns the descriptors of the whole
-    pool, (samples, length), into embeddings, (samples, dims).
+    ``encoder`` makes the function of one image, from the network if it ``needs`` one: the last round's "segmenter", what
+    a "pretraining" on the pool's images gave, by the ``task`` of that name, or one "pretrained" elsewhere; ``finish`` turns
+    the descriptors of the whole pool, (samples, length), into embeddings, (samples, dims).
     """
 
     encoder: Callable[[EncodingSegmenter | None], Encoder]
     finish: Callable[[np.ndarray], np.ndarray]
-    needs: Literal["nothing", "segmenter", "pretraining"] = "nothing"
+    needs: Literal["nothing", "segmenter", "pretraining", "pretrained"] = "nothing"
     task: str = ""
 
 
@@ -142,5 +142,6 @@ ENCODERS: dict[str, Encoding] = {
     "reconstruction": Encoding(network, standardised, "pretraining", "reconstruction"),
     "contrastive": Encoding(network, as_they_are, "pretraining", "contrastive"),
     "group_contrastive": Encoding(network, as_they_are, "pretraining", "group_contrastive"),
+    "pretrained": Encoding(network, standardised, "pretrained"),
 }
 """Every encoding by the name that a study file gives it."""

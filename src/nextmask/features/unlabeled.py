@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextmask.errors import DataError
+from nextmask.errors import DataError, SelectionError
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,3 +88,13 @@ def shuffled_passes(samples: int, batch_size: int, seed: Sequence[int]) -> Itera
             number += 1
         yield waiting[:batch_size]
         waiting = waiting[batch_size:]
+
+
+def refuse_one_kind(labeled: np.ndarray) -> None:
+    """Raise SelectionError unless there is a labeled and an unlabeled sample."""
+    count = int(np.count_nonzero(labeled))
+    if not 0 < count < len(labeled):
+        raise SelectionError(
+            f"{count} of {len(labeled)} samples are labeled. Expected at least one labeled and one unlabeled sample to tell "
+            "apart. For the first query choose a strategy that needs no labels, for example typiclust."
+        )

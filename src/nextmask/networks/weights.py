@@ -46,12 +46,17 @@ def misfits(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[
     return problems
 
 
-def check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+def check_weights(
+    stored: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    path: Path,
+    advice: str = "Train again with this version of nextmask.",
+) -> None:
     """Raise TrainingError, with a list of what does not fit, unless a file's weights are those of a network."""
     problems = misfits(stored, wanted)
     if problems:
         raise TrainingError(
             f"{len(problems)} weights in {path} do not fit the network that its configuration describes: "
             f"{'; '.join(problems[:10])}{'; ...' if len(problems) > 10 else ''}. Expected {len(wanted)} weights, all "
-            "fitting. Train again with this version of nextmask."
+            f"fitting. {advice}"
         )

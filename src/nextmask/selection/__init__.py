@@ -7,6 +7,7 @@ from nextmask.selection.calr import calr
 from nextmask.selection.ceal import ceal, ceal_pseudo_labels
 from nextmask.selection.clasp_pe import clasp_pe
 from nextmask.selection.cluster_quota import cluster_quota
+from nextmask.selection.core_gcn import core_gcn
 from nextmask.selection.cscs import cscs
 from nextmask.selection.facility_location import facility_location
 from nextmask.selection.k_center import k_center
@@ -32,6 +33,7 @@ from nextmask.selection.types import EVIDENCE, Query, Strategy, because
 from nextmask.selection.typiclust import typiclust
 from nextmask.selection.urds import urds
 from nextmask.selection.usl import usl
+from nextmask.selection.vaal import vaal
 
 STRATEGIES: dict[str, Strategy] = {
     "random": random_sampling,
@@ -52,6 +54,8 @@ STRATEGIES: dict[str, Strategy] = {
     "usl": usl,
     "cscs": cscs,
     "urds": urds,
+    "core_gcn": core_gcn,
+    "vaal": vaal,
     "power_entropy": power_entropy,
     "power_bald": power_bald,
     "clasp_pe": clasp_pe,
@@ -75,6 +79,7 @@ __all__ = [
     "ceal_pseudo_labels",
     "clasp_pe",
     "cluster_quota",
+    "core_gcn",
     "cscs",
     "facility_location",
     "k_center",
@@ -101,4 +106,5 @@ __all__ = [
     "typiclust",
     "urds",
     "usl",
+    "vaal",
 ]

@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 Embeddings = Float[np.ndarray, "samples dims"]
+GraphEmbeddings = Float[np.ndarray, "samples dims"]
 Uncertainty = Float[np.ndarray, " samples"]
+Unlabeledness = Float[np.ndarray, " samples"]
 PerClass = Float[np.ndarray, "samples classes"]
 Position = Float[np.ndarray, " samples"]
 Patient = Int[np.ndarray, " samples"]
@@ -89,6 +91,10 @@ class Evidence:
 
 EVIDENCE = {
     "embeddings": Evidence("where the sample lies in the encoder's space", axes=("samples", "dims")),
+    "graph_embeddings": Evidence(
+        "where the sample lies in a space learned by telling labeled from unlabeled samples", axes=("samples", "dims")
+    ),
+    "unlabeledness": Evidence("how little the sample looks like a labeled one, 0 to 1"),
     "uncertainty": Evidence("how unsure the segmenter is; higher is less sure, always"),
     "mutual_information": Evidence("how much the members of an ensemble contradict one another (BALD)"),
     "contour_variance": Evidence("variance of the members, weighted by the distance to the predicted contour (CEAL)"),

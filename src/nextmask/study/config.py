@@ -61,7 +61,9 @@ class StudyConfig(BaseModel):
     )
     encoder: str = Field("intensity", description="what strategies see of an image; see docs/encoders.md")
     pretraining: dict[str, int | float | bool | str] = Field(
-        {}, description="of encoders that learn from the pool's images: {iterations = 3000, seed = 0}"
+        {},
+        description="of encoders that learn from the pool's images: {iterations = 3000, seed = 0}; of encoder 'pretrained': "
+        "{network = 'monai:resnet18', weights = 'FILE', size = 224, pool = 'mean'}, or a TorchScript file; see docs/pretrained.md",
     )
     start: Start = Field(
         "scratch", description="weights that a training begins with: scratch, a pretraining, or restoration+decoder"

@@ -36,7 +36,8 @@ class Embedding:
 class Embedder:
     """Embeds the pool of a study; everything it makes is kept below ``folder``, its cache.
 
-    ``pretraining`` holds what a study sets of it: iterations, seed, options of the task.
+    ``pretraining`` holds what a study sets of it: iterations, seed, options of the task; or which network was pretrained
+    elsewhere, its files relative to ``home``, the study's folder.
     """
 
     pool: Pool
@@ -45,6 +46,7 @@ class Embedder:
     planar: bool
     device: str
     pretraining: Mapping[str, Any]
+    home: Path
     report: Report | None = None
 
     def embed(
@@ -57,11 +59,15 @@ class Embedder:
         encoding = find_encoding(wanted)
         encoder = "intensity" if encoding.needs == "segmenter" and segmenter is None else wanted
         store, network, weights = self.store(), None, None
+        made: dict[str, Any] = {}
         if encoder == wanted and encoding.needs == "segmenter":
             assert segmenter is not None
             network, weights = load(segmenter), segmenter.sha256
         elif encoding.needs == "pretraining":
             network, weights = self._pretrained(encoding.task)
+        elif encoding.needs == "pretrained":
+            network, made = self._given()
+            weights = digest_json(made)
         embeddings = embed_pool(
             encoder,
             self.labels.image,
@@ -71,7 +77,7 @@ class Embedder:
             self._told(f"embedding ({encoder})"),
             segmenter=network,
         )
-        return embeddings, {"encoder": encoder, "wanted": wanted, "segmenter": weights}
+        return embeddings, {"encoder": encoder, "wanted": wanted, "segmenter": weights, **made}
 
     def warm_start(self, start: str) -> WarmStart | None:
         """Open the weights that a training begins with: "scratch", a task, or a task "+decoder"."""
@@ -107,6 +113,13 @@ class Embedder:
             settings=self.pretraining,
             progress=self._told(f"pretraining ({task})"),
         )
+
+    def _given(self) -> tuple[Any, dict[str, Any]]:
+        """Open the encoder that the user brought, and say which it is, files by their hashes."""
+        from nextmask.features.pretrained import load_pretrained, pretrained_config
+
+        config = pretrained_config(self.pretraining, self.home)
+        return load_pretrained(config, self.device), {"pretrained": config.identity()}
 
     def _told(self, what: str) -> Callable[[int, int], None] | None:
         return partial(self.report, what) if self.report else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import asdict
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,15 @@ from nextmask.study.scores import MEASURES_OF_MEMBERS, OF_MEMBERS, Scorer, colum
 
 VERSION = 1
 """Part of every key of scores; raised when the same measure of the same segmenter would give other numbers."""
+LEARNED_VERSION = 1
+"""Part of every key of what is learned from who is labeled; raised when the same samples would give other numbers."""
 
 
 class Evidence:
     """Arrays over the pool, each made when it is asked for. ``used`` tells what was made, and from what.
 
-    ``segmenter`` is the last round's, as the ledger names it; ``load`` opens it.
+    ``segmenter`` is the last round's, as the ledger names it; ``load`` opens it. ``labeled`` (samples,) says what was dealt
+    with, for evidence that tells such samples from others; ``seed`` is the study's.
     """
 
     def __init__(
@@ -33,12 +38,15 @@ class Evidence:
         measure: str,
         segmenter: StoredFile | None,
         load: Callable[[StoredFile], Any],
+        labeled: np.ndarray,
+        seed: int,
         report: Report | None = None,
     ):
         self._embedder, self._cost = embedder, cost
         self._pool, self._labels = embedder.pool, embedder.labels
         self._encoder, self._measure = encoder, measure
         self._segmenter, self._open, self._report = segmenter, load, report
+        self._labeled, self._seed = labeled, seed
         self.used: dict[str, Any] = {}
 
     def mapping(self) -> Mapping[str, Callable[[], np.ndarray]]:
@@ -46,6 +54,8 @@ class Evidence:
         pool = self._pool
         return {
             "embeddings": self._embeddings,
+            "graph_embeddings": self._graph_embeddings,
+            "unlabeledness": self._unlabeledness,
             **{name: partial(self._scores, name) for name in columns(2)},
             "patient": lambda: pool.patient,
             "position": lambda: pool.position,
@@ -57,6 +67,57 @@ class Evidence:
     def _embeddings(self) -> np.ndarray:
         embeddings, self.used["embeddings"] = self._embedder.embed(self._encoder, self._segmenter, self._open)
         return embeddings
+
+    def _graph_embeddings(self) -> np.ndarray:
+        """Place the pool by a network that tells labeled from unlabeled samples on the graph of the embeddings."""
+        self._refuse_cold("graph_embeddings")
+        from nextmask.features.graph import graph_embeddings
+
+        embeddings, seed = self._embeddings(), [self._seed]
+        told = self._told("training on the graph")
+        made = {"embeddings": self.used["embeddings"], "labeled": self._rows_of_labeled(), "seed": self._seed}
+        return self._learned(
+            "graph_embeddings", made, lambda: graph_embeddings(embeddings, self._labeled, seed=seed, progress=told)
+        )
+
+    def _unlabeledness(self) -> np.ndarray:
+        """Train an autoencoder and a discriminator on the whole pool, and ask the latter of every sample."""
+        self._refuse_cold("unlabeledness")
+        from nextmask.features.adversarial import derive_adversarial_config, unlabeledness
+        from nextmask.features.unlabeled import Unlabeled
+
+        labels, pool = self._labels, self._pool
+        device, dimensions = self._embedder.device, 2 if self._embedder.planar else 3
+        config = derive_adversarial_config(
+            labels.shapes(), len(labels.image(0)), len(pool), dimensions=dimensions, device=device
+        )
+        images = Unlabeled(labels.image, pool.patient, pool.volume, pool.bounds[:, 0])
+        told = self._told("training to tell labeled from unlabeled")
+
+        def train() -> np.ndarray:
+            found = unlabeledness(images, self._labeled, config, seed=[self._seed], device=device, progress=told)
+            return found[:, None]
+
+        made = {"config": asdict(config), "labeled": self._rows_of_labeled(), "seed": self._seed}
+        return self._learned("unlabeledness", made, train)[:, 0]
+
+    def _learned(self, name: str, made: Mapping[str, Any], train: Callable[[], np.ndarray]) -> np.ndarray:
+        """Open what was learned before of the same, or learn it now; ``train`` returns (samples, dims)."""
+        self.used[name] = {**made, "version": LEARNED_VERSION}
+        store, once = self._embedder.store(), cache(train)
+        key = self._embedder.key({"evidence": name, **self.used[name]})
+        return store.embeddings(key, len(self._pool), None, lambda row: once()[row])
+
+    def _rows_of_labeled(self) -> str:
+        """Name the labeled rows in short."""
+        return hashlib.sha256(np.packbits(self._labeled).tobytes()).hexdigest()[:32]
+
+    def _refuse_cold(self, name: str) -> None:
+        if not self._labeled.any():
+            raise StudyError(
+                f"{name} tells labeled from unlabeled samples, and nothing is labeled yet. Expected a finished round. Choose "
+                "a strategy that needs no labels for the first query, for example --strategy typiclust."
+            )
 
     def _scores(self, name: str) -> np.ndarray:
         """Score every sample by the last segmenter; one image's probabilities in memory at a time.

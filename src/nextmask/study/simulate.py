@@ -102,7 +102,13 @@ def _config(parent: Study, folder: Path, changes: Mapping[str, Any]) -> StudyCon
         "scribbles": moved(own.scribbles),
         "cache": moved(own.cache),
     }
-    return StudyConfig.model_validate({**own.model_dump(), **paths, **changes})
+    files = {
+        name: moved(value)
+        for name, value in own.pretraining.items()
+        if isinstance(value, str) and (parent.folder / value).is_file()
+    }
+    pretraining = {**own.pretraining, **files}
+    return StudyConfig.model_validate({**own.model_dump(), **paths, "pretraining": pretraining, **changes})
 
 
 def _with_references(cohort: Cohort, supervision: str) -> Cohort:

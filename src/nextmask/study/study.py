@@ -331,6 +331,7 @@ class Study:
             self.planar,
             self.device,
             self.config.pretraining,
+            self.folder,
             self._report,
         )
 
@@ -342,6 +343,8 @@ class Study:
             measure=self.config.measure,
             segmenter=segmenter,
             load=self.load_segmenter,
+            labeled=self.labeled,
+            seed=self.config.seed,
             report=self._report,
         )
 
