@@ -19,8 +19,7 @@ def core_gcn(graph_embeddings: GraphEmbeddings, labeled: Labeled, n: int, *, rng
     beyond 2,000 samples keep 64 neighbours of each. Of equals the lowest row.
 
     Use: from the second round on, as `k_center` is used, where what is labeled already should shape the distances; a pool
-    without labels has no graph embeddings. Differences from `k_center` on the same embeddings are small as a rule, so compare
-    the two.
+    without labels has no graph embeddings. It costs more than `k_center` on the embeddings themselves: compare the two.
 
     Cost: that of `k_center` in 128 dimensions. The embeddings before it: 200 epochs, each O(N^2) up to 2,000 samples and
     O(64 N) beyond, where neighbours cost O(N^2 d) once; seconds to minutes.
