@@ -21,6 +21,10 @@ Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
 
+DIFFICULTY = 1
+"""Part of every key of difficulties; raised when the same encoder would find others."""
+
+
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """Where every sample of a pool lies, (samples, dims) float32, and ``used``: by which encoder and weights."""
@@ -58,7 +62,7 @@ class Embedder:
             assert segmenter is not None
             network, weights = load(segmenter), segmenter.sha256
         elif encoding.needs == "pretraining":
-            network, weights = self._pretrained(encoding.task)
+            network, weights = self.pretrained(encoding.task, self.pretraining)
         embeddings = embed_pool(
             encoder,
             self.labels.image,
@@ -80,7 +84,24 @@ class Embedder:
         content = [dict(what), list(self.labels.cache.keys), [sample.id for sample in self.pool.samples]]
         return digest_json(content)[:32]
 
-    def _pretrained(self, task: str) -> tuple[Any, str]:
+    def difficulty(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """Say of every sample how hard it is to restore, (samples,) float32, and by what encoder that was found."""
+        from nextmask.features.difficulty import MASKINGS, restoration_difficulty
+
+        # Other settings are options of the study's own encoder, whose task may be another one.
+        common = {name: value for name, value in self.pretraining.items() if name in ("iterations", "seed")}
+        store = self.store()
+        encoder, weights = self.pretrained("reconstruction", common)
+        made = {"encoder": "reconstruction", "weights": weights, "maskings": MASKINGS}
+
+        def compute(row: int) -> np.ndarray:
+            return np.array([restoration_difficulty(encoder, self.labels.image(row))])
+
+        key, told = self.key({"difficulty": DIFFICULTY, **made}), self._told("restoring each image")
+        return store.embeddings(key, len(self.pool), 1, compute, told)[:, 0], made
+
+    def pretrained(self, task: str, settings: Mapping[str, Any]) -> tuple[Any, str]:
+        """Open what pretraining by a task gives on the pool, and the hash of its file; train it if there is none yet."""
         return pretrained(
             task,
             self.labels,
@@ -88,7 +109,7 @@ class Embedder:
             self.folder / "encoders",
             planar=self.planar,
             device=self.device,
-            settings=self.pretraining,
+            settings=settings,
             progress=self._told(f"pretraining ({task})"),
         )
 

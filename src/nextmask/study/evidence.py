@@ -47,6 +47,7 @@ class Evidence:
         return {
             "embeddings": self._embeddings,
             **{name: partial(self._scores, name) for name in columns(2)},
+            "difficulty": self._difficulty,
             "patient": lambda: pool.patient,
             "position": lambda: pool.position,
             "volume": lambda: pool.volume,
@@ -57,6 +58,10 @@ class Evidence:
     def _embeddings(self) -> np.ndarray:
         embeddings, self.used["embeddings"] = self._embedder.embed(self._encoder, self._segmenter, self._open)
         return embeddings
+
+    def _difficulty(self) -> np.ndarray:
+        difficulty, self.used["difficulty"] = self._embedder.difficulty()
+        return difficulty
 
     def _scores(self, name: str) -> np.ndarray:
         """Score every sample by the last segmenter; one image's probabilities in memory at a time.
