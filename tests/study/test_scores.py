@@ -86,7 +86,7 @@ def test_boxes_are_scored_in_the_prediction_of_their_case(made_study, tmp_path, 
             p = 1 / (1 + np.exp(-image[:1]))
             return np.concatenate([1 - p, p])
 
-    scorer = Scorer(study.labels, Bright(), measure="entropy", flips=False)
+    scorer = Scorer(study.labels, Bright(), measure="entropy", members="one")
     rows = study.pool.rows_of_case[study.pool.cases[0].id]
     share = columns(2)["foreground_share"]
     found = np.array([scorer(row)[share][0] for row in rows])

@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nextmask.data.files import write_text
 from nextmask.data.pool import IGNORE
-from nextmask.errors import StudyError
+from nextmask.data.proxy_masks import parse_proxy
+from nextmask.errors import DataError, StudyError
 from nextmask.study.scores import MEASURES
 
 FILE = "study.toml"
@@ -61,6 +62,10 @@ class StudyConfig(BaseModel):
         {}, description="of encoders that learn from the pool's images: {iterations = 3000, seed = 0}"
     )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
+    proxy: str | None = Field(
+        None,
+        description="what stands in for masks until there is a segmenter: otsu-bright, otsu-dark, hu-liver, hu:100:150",
+    )
     minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")
     minutes_per_slice: float = Field(1.0, gt=0, description="minutes to draw on one slice; a picture is one slice")
     seed: int = Field(0, ge=0, description="of everything that is drawn")
@@ -80,6 +85,14 @@ class StudyConfig(BaseModel):
         if name not in MEASURES:
             raise ValueError(f"expected one of {', '.join(MEASURES)}")
         return name
+
+    @field_validator("proxy")
+    @classmethod
+    def _known_proxy(cls, name: str | None) -> str | None:
+        try:
+            return name if name is None else parse_proxy(name) and name
+        except DataError as error:
+            raise ValueError(str(error)) from error
 
     @field_validator("box", "box_stride")
     @classmethod
