@@ -90,9 +90,11 @@ class StudyConfig(BaseModel):
     @classmethod
     def _known_proxy(cls, name: str | None) -> str | None:
         try:
-            return name if name is None else parse_proxy(name) and name
+            if name is not None:
+                parse_proxy(name)
         except DataError as error:
             raise ValueError(str(error)) from error
+        return name
 
     @field_validator("box", "box_stride")
     @classmethod
