@@ -110,10 +110,16 @@ def test_masks_are_told_on_the_image_s_own_grid(cold):
 
 @pytest.mark.parametrize("rule", ["hu:90000:90001", "hu:-90000:90000"])
 def test_a_rule_that_shows_nothing_or_everything_is_refused(made_study, tmp_path, small_config, rule):
-    study = make(tmp_path, made_study, small_config, proxy=rule)
+    study = make(tmp_path, made_study, small_config, proxy=rule, window=(-100, 300))
     with pytest.raises(StudyError, match=r"% of the pool's voxels(.|\n)*Expected 0\.1 to 60 %"):
         study.query(2, "most_uncertain")
     assert not segmenters(study)
+
+
+def test_hounsfield_units_are_of_ct_only(made_study, tmp_path, small_config):
+    study = make(tmp_path, made_study, small_config, proxy="hu-liver")
+    with pytest.raises(StudyError, match="not all images of this study are CT"):
+        study.query(2, "most_uncertain")
 
 
 @pytest.mark.parametrize(("share", "fine"), [(0.0009, False), (0.0011, True), (0.59, True), (0.61, False)])

@@ -61,6 +61,7 @@ class ProxySegmenter:
                 return load_segmenter(path, self.device), digest(path)
             except TrainingError:  # there is none, or it was cut off
                 path.unlink(missing_ok=True)
+            refuse_window(self.proxy, self.labels.cache.preprocessing.intensity)
             refuse_unlikely(self.proxy, foreground_share(self.labels, self.proxy))
             samples, checkpoint = self.labels.proxies(self.proxy), path.with_suffix(".checkpoint")
             segmenter = fit(
@@ -74,6 +75,15 @@ class ProxySegmenter:
         samples = [sample.id for sample in self.labels.pool.samples]
         made = [VERSION, PROXIES, self.proxy.name, asdict(config), self.seed, list(self.labels.cache.keys), samples]
         return digest_json(made)
+
+
+def refuse_window(proxy: Proxy, intensity: str) -> None:
+    """Raise StudyError where a rule is in Hounsfield units and the images are not."""
+    if proxy.window is not None and intensity != "ct":
+        raise StudyError(
+            f"proxy = {proxy.name} is a window of Hounsfield units, and not all images of this study are CT. Expected a rule "
+            'for any intensities. Set it to "otsu-bright" or "otsu-dark" in study.toml.'
+        )
 
 
 def foreground_share(labels: Labels, proxy: Proxy) -> float:
