@@ -66,6 +66,11 @@ class StudyConfig(BaseModel):
         None,
         description="what stands in for masks until there is a segmenter: otsu-bright, otsu-dark, hu-liver, hu:100:150",
     )
+    region: str = Field(
+        "whole",
+        pattern=r"^(whole|predicted|proxy|column:.+)$",
+        description="what encoders see of a case: whole, or a box around what is predicted or proxy, or in column:NAME",
+    )
     minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")
     minutes_per_slice: float = Field(1.0, gt=0, description="minutes to draw on one slice; a picture is one slice")
     seed: int = Field(0, ge=0, description="of everything that is drawn")

@@ -12,9 +12,11 @@ import numpy as np
 
 from nextmask.data.files import digest_json
 from nextmask.data.pool import Pool
+from nextmask.data.proxy_masks import Proxy
 from nextmask.features.store import EmbeddingStore, embed_pool, find_encoding
 from nextmask.study.labels import Labels
 from nextmask.study.pretraining import pretrained
+from nextmask.study.region import focus
 from nextmask.study.rounds import StoredFile
 
 Report = Callable[[str, int, int], None]
@@ -37,7 +39,8 @@ class Embedding:
 class Embedder:
     """Embeds the pool of a study; everything it makes is kept below ``folder``, its cache.
 
-    ``pretraining`` holds what a study sets of it: iterations, seed, options of the task.
+    ``pretraining`` holds what a study sets of it: iterations, seed, options of the task. ``region`` is the part of an image
+    that encoders see; ``proxy`` tells it where there is no segmenter yet.
     """
 
     pool: Pool
@@ -46,6 +49,8 @@ class Embedder:
     planar: bool
     device: str
     pretraining: Mapping[str, Any]
+    region: str = "whole"
+    proxy: Proxy | None = None
     report: Report | None = None
 
     def embed(
@@ -63,16 +68,19 @@ class Embedder:
             network, weights = load(segmenter), segmenter.sha256
         elif encoding.needs == "pretraining":
             network, weights = self.pretrained(encoding.task, self.pretraining)
+        part = focus(self.region, self.labels, self.proxy, segmenter, load)
+        seen = {} if part.made["region"] == "whole" else {"region": {**part.made, "wanted": None}}
         embeddings = embed_pool(
             encoder,
-            self.labels.image,
+            part.image,
             len(self.pool),
-            self.key({"encoder": encoder, "segmenter": weights}),
+            self.key({"encoder": encoder, "segmenter": weights, **seen}),
             store,
             self._told(f"embedding ({encoder})"),
             segmenter=network,
         )
-        return embeddings, {"encoder": encoder, "wanted": wanted, "segmenter": weights}
+        told = {} if self.region == "whole" else {"region": part.in_short}
+        return embeddings, {"encoder": encoder, "wanted": wanted, "segmenter": weights, **told}
 
     def store(self) -> EmbeddingStore:
         """Open the store of embeddings, after making sure that every image of the pool is preprocessed."""

@@ -78,11 +78,4 @@ class Labels:
     def region(self, row: int) -> tuple[slice, ...]:
         """Find a sample's region on the working grid."""
         sample = self.pool.samples[row]
-        where = self.cache.placements[sample.case]
-        parts = []
-        for a, b, start, kept, working in zip(
-            sample.region.start, sample.region.stop, where.start, where.kept, where.working, strict=True
-        ):
-            first = int(np.clip(np.floor((a - start) * working / kept), 0, working - 1))
-            parts.append(slice(first, int(np.clip(np.ceil((b - start) * working / kept), first + 1, working))))
-        return tuple(parts)
+        return self.cache.placements[sample.case].placed(sample.region.start, sample.region.stop)

@@ -61,8 +61,7 @@ class ProxySegmenter:
                 return load_segmenter(path, self.device), digest(path)
             except TrainingError:  # there is none, or it was cut off
                 path.unlink(missing_ok=True)
-            refuse_window(self.proxy, self.labels.cache.preprocessing.intensity)
-            refuse_unlikely(self.proxy, foreground_share(self.labels, self.proxy))
+            refuse_proxy(self.labels, self.proxy)
             samples, checkpoint = self.labels.proxies(self.proxy), path.with_suffix(".checkpoint")
             segmenter = fit(
                 samples, config, seed=[self.seed], device=self.device, checkpoint=checkpoint, progress=self.told
@@ -75,6 +74,12 @@ class ProxySegmenter:
         samples = [sample.id for sample in self.labels.pool.samples]
         made = [VERSION, PROXIES, self.proxy.name, asdict(config), self.seed, list(self.labels.cache.keys), samples]
         return digest_json(made)
+
+
+def refuse_proxy(labels: Labels, proxy: Proxy) -> None:
+    """Raise StudyError where a rule cannot show an organ in the images of a pool."""
+    refuse_window(proxy, labels.cache.preprocessing.intensity)
+    refuse_unlikely(proxy, foreground_share(labels, proxy))
 
 
 def refuse_window(proxy: Proxy, intensity: str) -> None:

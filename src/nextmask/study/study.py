@@ -334,6 +334,8 @@ class Study:
             self.planar,
             self.device,
             self.config.pretraining,
+            self.config.region,
+            parse_proxy(self.config.proxy) if self.config.proxy else None,
             self._report,
         )
 
