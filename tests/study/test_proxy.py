@@ -101,6 +101,7 @@ def test_masks_are_told_on_the_image_s_own_grid(cold):
     case, placement = cold.pool.cases[1], cold.labels.cache.placements[1]
     wanted = mask_to_working(proxy_mask(read_channels(case.images).array, rule), placement)
     np.testing.assert_array_equal(cold.labels.proxy(1, rule), wanted)
+    assert not np.array_equal(cold.labels.proxy(1, parse_proxy("otsu-dark")), wanted)
     assert 0.001 < foreground_share(cold.labels, rule) < 0.6
     image, mask = cold.labels.proxies(rule)[9]()
     np.testing.assert_array_equal(image, cold.labels.image(9))
