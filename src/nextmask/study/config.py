@@ -172,7 +172,7 @@ def _explain(problem: Any) -> str:
         near = difflib.get_close_matches(name, StudyConfig.model_fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(StudyConfig.model_fields)}"
         return f"{name}: there is no such setting; {hint}"
-    return f"{name} = {problem['input']!r}: {problem['msg']}"
+    return f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _toml(value: Any) -> str:
