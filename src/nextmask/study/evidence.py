@@ -100,6 +100,7 @@ class Evidence:
                 f"this needs {name}, and the proxy segmenter knows foreground only, no classes. Expected a finished round. "
                 "Choose a strategy by uncertainty for the first query, for example most_uncertain."
             )
+        self._embedder.store()  # every image is preprocessed then, and that is shown
         segmenter, weights = self._proxy.open()
         rule = self._proxy.proxy.name
         return segmenter, "dropout", {"proxy": rule, "members": "dropout", "passes": PASSES, "segmenter": weights}
