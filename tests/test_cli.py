@@ -151,6 +151,15 @@ def test_an_interruption_says_how_to_go_on_and_the_same_command_does(run, here, 
     assert run("train heart")[0] == 0
 
 
+def test_a_rule_for_proxy_masks_is_shown_as_it_is_written(run, here):
+    run(NEW)
+    path = here / "heart" / "study.toml"
+    path.write_text(path.read_text().replace("# proxy =", 'proxy = "hu:150:100"'))
+    code, _, shown = run("show heart")
+    assert code == 2
+    assert "Write for example hu:100:150." in shown.replace("\n", " ")
+
+
 def test_the_demo_runs_offline(run, here, monkeypatch):
     from nextmask.study import demo
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nextmask.study.rounds import Round
     from nextmask.study.study import Report, Study
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)  # else hu:100:150 would show a picture
+err = Console(stderr=True, emoji=False)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ LEAST = {"images": "cases.csv", "classes": ["rv", "lv"]}
 def test_what_is_written_is_read_back(tmp_path):
     config = parse_config(
         {**LEAST, "columns": {"patient": "scan group"}, "mask_codes": {"9": "ignore", "255": 1}, "box": [8, 16, 16],
-         "unit": "box", "window": [-160, 240], "iterations": 100}
+         "unit": "box", "window": [-160, 240], "iterations": 100, "proxy": "hu:100:150"}
     )  # fmt: skip
     write_config(tmp_path, config)
     assert read_config(tmp_path) == config
@@ -42,6 +42,12 @@ def test_all_wrong_settings_are_named_at_once():
 def test_class_names_are_distinct_and_leave_room_for_ignore(names):
     with pytest.raises(StudyError, match="classes"):
         parse_config({**LEAST, "classes": names})
+
+
+@pytest.mark.parametrize("name", ["otsu", "hu:150:100"])
+def test_a_proxy_that_there_is_not_is_named(name):
+    with pytest.raises(StudyError, match=r"proxy = (.|\n)*no rule for proxy masks(.|\n)*otsu-bright"):
+        parse_config({**LEAST, "proxy": name})
 
 
 def test_a_folder_without_a_study_says_how_to_make_one(tmp_path):

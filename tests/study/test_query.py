@@ -7,7 +7,11 @@ import csv
 import numpy as np
 import pytest
 
+from nextmask.data.files import digest
 from nextmask.errors import SelectionError, StudyError
+from nextmask.features.difficulty import restoration_difficulty
+from nextmask.features.pretrain import load_encoder
+from nextmask.features.tasks import TASKS
 from nextmask.selection.types import because
 from nextmask.study.cost import estimated_minutes
 from nextmask.study.request import Request, with_class_names
@@ -28,6 +32,24 @@ def test_the_reason_of_each_sample_is_in_the_ledger_the_worklist_and_the_report(
     assert [line["sample"] for line in listed] == list(asked.samples)
     assert asked.reasons[0] in write_report(study).read_text()
     assert summary(study)["rounds"][0]["reasons"] == list(asked.reasons)
+
+
+@pytest.mark.parametrize("strategy", ["cscs", "urds"])
+def test_a_cold_study_is_asked_by_difficulty(made_study, tmp_path, small_config, strategy):
+    images = str(made_study / "patients" / "cases.csv")
+    config = small_config(images=images, encoder="contrastive", pretraining={"iterations": 2, "temperature": 0.2})
+    study = Study.create(tmp_path / "study", config)
+    asked = study.query(3, strategy)
+    assert "difficulty" in asked.reasons[0]
+    used = asked.details["used"]["difficulty"]
+    assert (used["encoder"], used["maskings"]) == ("reconstruction", 8)
+    files = sorted((tmp_path / "study" / "cache" / "encoders").glob("reconstruction-*.pt"))
+    assert [digest(path) for path in files] == [used["weights"]]
+    values = study._evidence(None).mapping()["difficulty"]()
+    assert values.shape == (len(study.pool),)
+    assert np.ptp(values) > 0
+    one = load_encoder(files[0], TASKS, "cpu")
+    assert values[5] == pytest.approx(restoration_difficulty(one, study.labels.image(5)), rel=1e-5)
 
 
 def test_a_strategy_of_ones_own_need_not_give_reasons(home):

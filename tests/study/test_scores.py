@@ -17,7 +17,7 @@ from nextmask.study.study import Study
 def trained(tmp_path_factory, made_study, small_config) -> Study:
     folder = tmp_path_factory.mktemp("trained")
     images = str(made_study / "patients" / "cases.csv")
-    study = Study.create(folder / "study", small_config(images=images, iterations=12))
+    study = Study.create(folder / "study", small_config(images=images, iterations=12, pretraining={"iterations": 2}))
     study.query(5, "strided")
     study.annotate(made_study / "patients" / "masks")
     study.train()
@@ -28,9 +28,9 @@ def evidence_of(study: Study, name: str) -> np.ndarray:
     return study._evidence(study.rounds[-1].segmenter).mapping()[name]()
 
 
-def test_every_kind_of_evidence_but_difficulty_comes_from_a_study(trained):
+def test_every_kind_of_evidence_comes_from_a_study(trained):
     mapping = trained._evidence(trained.rounds[-1].segmenter).mapping()
-    assert set(mapping) == set(EVIDENCE) - {"difficulty"}
+    assert set(mapping) == set(EVIDENCE)
     classes = len(trained.config.classes)
     for name, make in mapping.items():
         array = make()
@@ -86,7 +86,7 @@ def test_boxes_are_scored_in_the_prediction_of_their_case(made_study, tmp_path, 
             p = 1 / (1 + np.exp(-image[:1]))
             return np.concatenate([1 - p, p])
 
-    scorer = Scorer(study.labels, Bright(), measure="entropy", flips=False)
+    scorer = Scorer(study.labels, Bright(), measure="entropy", members="one")
     rows = study.pool.rows_of_case[study.pool.cases[0].id]
     share = columns(2)["foreground_share"]
     found = np.array([scorer(row)[share][0] for row in rows])
@@ -95,7 +95,7 @@ def test_boxes_are_scored_in_the_prediction_of_their_case(made_study, tmp_path, 
     np.testing.assert_allclose(found, wanted)
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if "difficulty" not in needs(STRATEGIES[name])])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_answers_in_a_study(trained, strategy):
     n = 3
     chosen = STRATEGIES[strategy]

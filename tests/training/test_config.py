@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nextmask.errors import TrainingError
 from nextmask.networks.architecture import best_precision, possible_strides
+from nextmask.networks.dropout import dropouts
 from nextmask.networks.unet import bottleneck, build_unet, strides_of
 from nextmask.training.config import config_from, derive_config
 
@@ -73,7 +74,23 @@ def test_a_configuration_survives_json():
 def test_a_configuration_with_other_keys_is_refused():
     values = dataclasses.asdict(derive((64, 64), dimensions=2))
     with pytest.raises(TrainingError, match="another version"):
-        config_from({**values, "dropout": 0.5})
+        config_from({**values, "drop_out": 0.5})
+
+
+def test_what_was_written_before_there_was_dropout_has_none():
+    values = dataclasses.asdict(derive((64, 64), dimensions=2))
+    del values["dropout"]
+    assert config_from(values).dropout == 0
+
+
+def test_dropout_is_in_the_network_and_changes_no_weight():
+    config = dataclasses.replace(derive((32, 32), dimensions=2), features=(4, 8))
+    plain, dropped = (build_unet(dataclasses.replace(config, dropout=p), 3, seed=1) for p in (0.0, 0.2))
+    assert not dropouts(plain)
+    assert {layer.p for layer in dropouts(dropped)} == {0.2}
+    first, second = plain.state_dict(), dropped.state_dict()
+    assert list(first) == list(second)
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize(("shapes", "dimensions"), [([], 2), ([(64, 64)], 3), ([(64, 64, 64)], 4)])

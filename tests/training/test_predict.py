@@ -129,6 +129,59 @@ def test_members_are_made_one_at_a_time(monkeypatch):
     assert len(made) == 1
 
 
+DROPPED = [(dataclasses.replace(config, dropout=0.3), shape) for config, shape in FLIPPED]
+
+
+@pytest.mark.parametrize(("config", "shape"), DROPPED)
+def test_members_by_dropout_differ_and_come_again_from_the_same_seed(config, shape):
+    one, picture = segmenter(config), image(*shape)
+    picture.setflags(write=False)
+    sure = one.predict(picture)
+    first, again, other = (list(one.predict_dropout(picture, 3, seed)) for seed in ([7], [7], [8]))
+    for member in first:
+        assert member.shape == (3, *shape)
+        assert member.dtype == np.float32
+        np.testing.assert_allclose(member.sum(axis=0), 1, atol=1e-5)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    predictions = [sure, *first, other[0]]
+    assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(predictions) for b in predictions[:i])
+    assert np.array_equal(one.predict(picture), sure)
+
+
+def test_members_by_dropout_leave_everything_else_alone():
+    """MC-dropout by train() would let batch normalisation follow the batch and forget what it learned."""
+    config = dataclasses.replace(FLAT, dropout=0.3)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.Dropout(0.3), torch.nn.Conv2d(8, 3, 1)
+    )
+    with torch.no_grad():
+        network[1].running_mean += 3.0
+    one = Segmenter(config, network.eval())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.random.get_rng_state()
+    members = one.predict_dropout(image(40, 24), 4, [0])
+    for _ in members:
+        assert not any(module.training for module in network.modules())
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_members_by_dropout_keep_normalisation_in_evaluation():
+    """With what is dropped put back, a member is the plain prediction: nothing else is as in training."""
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(2), torch.nn.Dropout(1e-9), torch.nn.Conv2d(2, 3, 1))
+    with torch.no_grad():
+        network[0].running_var *= 9
+    one, picture = Segmenter(dataclasses.replace(FLAT, dropout=1e-9), network.eval()), image(40, 24)
+    (member,) = one.predict_dropout(picture, 1, [0])
+    np.testing.assert_allclose(member, one.predict(picture), atol=1e-6)
+
+
+def test_without_dropout_there_are_no_such_members():
+    with pytest.raises(TrainingError, match="trained with dropout"):
+        segmenter().predict_dropout(image(40, 24), 2, [0])
+
+
 @pytest.mark.parametrize(("config", "shape"), [(FLAT, (40, 24)), (FLAT, (20, 11)), (SOLID, (8, 20, 30))])
 def test_vectors_of_a_batch_are_those_of_its_images(config, shape):
     one = segmenter(config)

@@ -97,8 +97,9 @@ def test_what_is_not_annotated_is_not_learned_from():
     assert same_weights(*(fit(pool, short, seed=[0], device="cpu") for pool in pools))
 
 
-def test_the_seed_decides_and_nothing_global_does():
-    short = dataclasses.replace(TINY, iterations=3)
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_the_seed_decides_and_nothing_global_does(dropout):
+    short = dataclasses.replace(TINY, iterations=3, dropout=dropout)
     torch.manual_seed(1)
     first = fit(samples((32, 32)), short, seed=[7, 1], device="cpu")
     torch.manual_seed(2)
@@ -121,7 +122,10 @@ def interrupt_at(stop):
     return progress
 
 
-@pytest.mark.parametrize(("config", "shape"), [(TINY, (40, 40)), (SOLID, (8, 20, 24))])
+DROPPED = dataclasses.replace(TINY, dropout=0.2)
+
+
+@pytest.mark.parametrize(("config", "shape"), [(TINY, (40, 40)), (SOLID, (8, 20, 24)), (DROPPED, (40, 40))])
 def test_going_on_gives_the_weights_of_an_uninterrupted_training(tmp_path, config, shape):
     short = dataclasses.replace(config, iterations=10)
     path = tmp_path / "state" / "training.pt"
@@ -148,6 +152,12 @@ def first_iteration(path, pool, config, seed):
     with pytest.raises(Interrupted):
         fit(pool, config, seed=seed, device="cpu", checkpoint=path, checkpoint_seconds=1e9, progress=stop)
     return seen[0]
+
+
+def test_dropout_changes_what_is_learned():
+    with_it, without = (dataclasses.replace(each, iterations=2) for each in (DROPPED, TINY))
+    one, other = (fit(samples((32, 32)), each, seed=[0], device="cpu") for each in (with_it, without))
+    assert not same_weights(one, other)
 
 
 def test_another_training_s_state_is_not_taken_up(tmp_path):

@@ -80,13 +80,20 @@ class Cache:
         self.image(case)
 
     def _make_image(self, case: int) -> np.ndarray:
+        return to_working(self.original(case), self.preprocessing, self.placements[case])
+
+    def original(self, case: int) -> np.ndarray:
+        """Read the image of a case as it was acquired, (channels, *spatial).
+
+        Raises DataError if its voxels are no longer what they were when the study was made.
+        """
         image = read_channels(self.cases[case].images)
         if hash_pixels(image.array) != self._pixels[case]:
             raise DataError(
                 f"the image of case {self.cases[case].id!r} changed since the study was created. Expected the same voxels. "
                 "Put the original file back, or create a new study."
             )
-        return to_working(image.array, self.preprocessing, self.placements[case])
+        return image.array
 
     @staticmethod
     def _write(path: Path, array: np.ndarray) -> None:

@@ -73,6 +73,14 @@ class Placement:
         """Index the image's spatial axes with the part that is kept."""
         return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
 
+    def placed(self, start: Sequence[int], stop: Sequence[int]) -> tuple[slice, ...]:
+        """Find a box of the image, first voxels and last plus one, on the working grid; never less than a voxel there."""
+        parts = []
+        for a, b, origin, kept, working in zip(start, stop, self.start, self.kept, self.working, strict=True):
+            first = int(np.clip(np.floor((a - origin) * working / kept), 0, working - 1))
+            parts.append(slice(first, int(np.clip(np.ceil((b - origin) * working / kept), first + 1, working))))
+        return tuple(parts)
+
     @property
     def kept(self) -> tuple[int, ...]:
         """Shape of the part that is kept, before resampling."""

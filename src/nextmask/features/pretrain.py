@@ -30,7 +30,8 @@ LARGEST_GRADIENT = 5.0
 CHECKED_EVERY = 25
 """Iterations between looks at the loss: on an accelerator a look waits for everything that is queued."""
 MEASURED = 20
-"""Times that the loss on the fixed batches is measured."""
+"""Times that the loss on the fixed batches is measured, where there are enough iterations to learn anything between."""
+MEASURED_EVERY = 25
 FIXED_BATCHES = 4
 """Batches whose corruptions never change, so that losses can be compared."""
 _WEIGHTS, _ORDER, _PATCHES, _CHANGES, _FIXED = range(5)  # streams of randomness, each of its own seed
@@ -135,7 +136,7 @@ def pretrain(
     written = time.monotonic()
     batches = islice(task.batches(pool, config, [*seed, _ORDER]), start, config.iterations)
     for i, rows in enumerate(batches, start=start):
-        if i % max(1, config.iterations // MEASURED) == 0:
+        if i % max(MEASURED_EVERY, config.iterations // MEASURED) == 0:
             curve.append((i, fixed.loss(network)))
         batch = read_batch(pool, rows, config.patch_size, np.random.default_rng([*seed, _PATCHES, i]), where)
         generator = torch.Generator(where).manual_seed(_torch_seed(seed, _CHANGES, i))

@@ -53,9 +53,13 @@ def _decoder(config: PretrainConfig) -> nn.Sequential:
 def hidden(images: Tensor, generator: Generator) -> Tensor:
     """Draw which cells of each image are hidden: True there, (batch, 1, *spatial)."""
     space = images.shape[2:]
-    cells = [min(CELLS, length) for length in space]
-    drawn = (uniform((len(images), 1, *cells), 0, 1, generator) < HIDDEN).float()
+    drawn = (uniform((len(images), 1, *cells_of(space)), 0, 1, generator) < HIDDEN).float()
     return functional.interpolate(drawn, size=space, mode="nearest") > 0
+
+
+def cells_of(space: Sequence[int]) -> tuple[int, ...]:
+    """Say into how many cells each axis of an image is divided."""
+    return tuple(min(CELLS, length) for length in space)
 
 
 def _loss(network: nn.Module, batch: Batch, config: PretrainConfig, generator: Generator) -> Tensor:

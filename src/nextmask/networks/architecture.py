@@ -23,7 +23,8 @@ SMALLEST_BOTTLENECK = 4
 class Architecture(Protocol):
     """What decides a network besides what it gives; every configuration of a training has it.
 
-    ``patch_size`` is (z, y, x) or (y, x) voxels of the working grid; ``features`` are the widths from top to bottom.
+    ``patch_size`` is (z, y, x) or (y, x) voxels of the working grid; ``features`` are the widths from top to bottom. One that
+    has a ``dropout`` too gets layers that drop this share of what passes.
     """
 
     @property

@@ -20,8 +20,8 @@ def describe(encoder: nn.Module, batch: Tensor, config: Architecture, *, at_a_ti
     ``encoder`` gives (n, widths, *bottom). Averaged over ``grid`` parts along every axis, and over tiles of the training
     patch, so that normalisation sees as much of an image as in training. ``at_a_time`` bounds the memory.
     """
-    batch = _pad(batch, config.patch_size)
-    tiles = list(_tiles(tuple(batch.shape[2:]), config.patch_size))
+    batch = pad(batch, config.patch_size)
+    tiles = list(tiles_of(tuple(batch.shape[2:]), config.patch_size))
     parts = [_of_tile(encoder, batch[:, :, *tile], config, at_a_time, grid) for tile in tiles]
     return torch.stack(parts).mean(dim=0)
 
@@ -37,13 +37,14 @@ def _of_tile(encoder: nn.Module, tile: Tensor, config: Architecture, at_a_time: 
     return torch.cat(pooled)
 
 
-def _pad(batch: Tensor, patch: tuple[int, ...]) -> Tensor:
+def pad(batch: Tensor, patch: tuple[int, ...]) -> Tensor:
+    """Repeat the borders of images that are smaller than a patch; they lie in its middle."""
     missing = [max(0, p - n) for p, n in zip(patch, batch.shape[2:], strict=True)]
     sides = [side for short in reversed(missing) for side in (short // 2, short - short // 2)]
     return functional.pad(batch, sides, mode="replicate") if any(missing) else batch
 
 
-def _tiles(shape: tuple[int, ...], patch: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+def tiles_of(shape: tuple[int, ...], patch: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """Cover an image of at least one patch with as few patches as possible; the last of a row is moved inwards."""
     starts = [sorted({min(s, n - p) for s in range(0, n, p)}) for n, p in zip(shape, patch, strict=True)]
     for corner in product(*starts):

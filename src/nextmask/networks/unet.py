@@ -32,6 +32,7 @@ def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
             strides=strides,  # type: ignore[arg-type]  # one stride per axis works and is tested, whatever the hint says
             num_res_units=2,
             norm="instance",
+            dropout=getattr(config, "dropout", 0.0),
         )
 
 

@@ -20,7 +20,10 @@ def most_uncertain(
     highest uncertainty per minute first.
 
     Use: once a segmenter is good enough that its doubts mean something, and as the baseline of every method that builds
-    on uncertainty. Nothing keeps the query diverse: neighbouring slices of one difficult patient may fill it, so set a
+    on uncertainty. In a study whose `proxy` is set it also answers before there is a segmenter: this is ProxyRank (Nath et al.,
+    MICCAI 2022, https://arxiv.org/abs/2209.06285), by the entropy or, with measure = "variance", the variance of dropout
+    passes; adapted: means over the predicted foreground, all classes, 10 passes.
+    Nothing keeps the query diverse: neighbouring slices of one difficult patient may fill it, so set a
     spacing or a cap per patient, or take `power_entropy`.
 
     Cost: O(N log N) time, a few numbers per sample of memory.

@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nextmask.data.files import write_text
 from nextmask.data.pool import IGNORE
-from nextmask.errors import StudyError
+from nextmask.data.proxy_masks import parse_proxy
+from nextmask.errors import DataError, StudyError
 from nextmask.study.scores import MEASURES
 
 FILE = "study.toml"
@@ -69,6 +70,15 @@ class StudyConfig(BaseModel):
         "scratch", description="weights that a training begins with: scratch, a pretraining, or restoration+decoder"
     )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
+    proxy: str | None = Field(
+        None,
+        description="what stands in for masks until there is a segmenter: otsu-bright, otsu-dark, hu-liver, hu:100:150",
+    )
+    region: str = Field(
+        "whole",
+        pattern=r"^(whole|predicted|proxy|column:.+)$",
+        description="what encoders see of a case: whole, or a box around what is predicted or proxy, or in column:NAME",
+    )
     minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")
     minutes_per_slice: float = Field(1.0, gt=0, description="minutes to draw on one slice; a picture is one slice")
     seed: int = Field(0, ge=0, description="of everything that is drawn")
@@ -87,6 +97,16 @@ class StudyConfig(BaseModel):
     def _known_measure(cls, name: str) -> str:
         if name not in MEASURES:
             raise ValueError(f"expected one of {', '.join(MEASURES)}")
+        return name
+
+    @field_validator("proxy")
+    @classmethod
+    def _known_proxy(cls, name: str | None) -> str | None:
+        try:
+            if name is not None:
+                parse_proxy(name)
+        except DataError as error:
+            raise ValueError(str(error)) from error
         return name
 
     @field_validator("box", "box_stride")
@@ -160,7 +180,7 @@ def _explain(problem: Any) -> str:
         near = difflib.get_close_matches(name, StudyConfig.model_fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(StudyConfig.model_fields)}"
         return f"{name}: there is no such setting; {hint}"
-    return f"{name} = {problem['input']!r}: {problem['msg']}"
+    return f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _toml(value: Any) -> str:

@@ -12,9 +12,11 @@ import numpy as np
 
 from nextmask.data.files import digest_json
 from nextmask.data.pool import Pool
+from nextmask.data.proxy_masks import Proxy
 from nextmask.features.store import EmbeddingStore, embed_pool, find_encoding
 from nextmask.study.labels import Labels
 from nextmask.study.pretraining import pretrained
+from nextmask.study.region import focus
 from nextmask.study.rounds import StoredFile
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
+
+
+DIFFICULTY = 1
+"""Part of every key of difficulties; raised when the same encoder would find others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +43,8 @@ class Embedder:
     """Embeds the pool of a study; everything it makes is kept below ``folder``, its cache.
 
     ``pretraining`` holds what a study sets of it: iterations, seed, options of the task; or which network was pretrained
-    elsewhere, its files relative to ``home``, the study's folder.
+    elsewhere, its files relative to ``home``, the study's folder. ``region`` is the part of an image
+    that encoders see; ``proxy`` tells it where there is no segmenter yet.
     """
 
     pool: Pool
@@ -47,6 +54,8 @@ class Embedder:
     device: str
     pretraining: Mapping[str, Any]
     home: Path
+    region: str = "whole"
+    proxy: Proxy | None = None
     report: Report | None = None
 
     def embed(
@@ -64,20 +73,23 @@ class Embedder:
             assert segmenter is not None
             network, weights = load(segmenter), segmenter.sha256
         elif encoding.needs == "pretraining":
-            network, weights = self._pretrained(encoding.task)
+            network, weights = self.pretrained(encoding.task, self.pretraining)
         elif encoding.needs == "pretrained":
             network, made = self._given()
             weights = digest_json(made)
+        part = focus(self.region, self.labels, self.proxy, segmenter, load)
+        seen = {} if part.made["region"] == "whole" else {"region": {**part.made, "wanted": None}}
         embeddings = embed_pool(
             encoder,
-            self.labels.image,
+            part.image,
             len(self.pool),
-            self.key({"encoder": encoder, "segmenter": weights}),
+            self.key({"encoder": encoder, "segmenter": weights, **seen}),
             store,
             self._told(f"embedding ({encoder})"),
             segmenter=network,
         )
-        return embeddings, {"encoder": encoder, "wanted": wanted, "segmenter": weights, **made}
+        told = {} if self.region == "whole" else {"region": part.in_short}
+        return embeddings, {"encoder": encoder, "wanted": wanted, "segmenter": weights, **made, **told}
 
     def warm_start(self, start: str) -> WarmStart | None:
         """Open the weights that a training begins with: "scratch", a task, or a task "+decoder"."""
@@ -87,7 +99,7 @@ class Embedder:
         if task == "scratch":
             return None
         self.store()
-        encoder, sha256 = self._pretrained(task)
+        encoder, sha256 = self.pretrained(task, self.pretraining)
         if decoder:
             return WarmStart(encoder.network.state_dict(), "all but head", sha256)
         return WarmStart(encoder.task.encoder(encoder.network).state_dict(), "encoder", sha256)
@@ -102,7 +114,24 @@ class Embedder:
         content = [dict(what), list(self.labels.cache.keys), [sample.id for sample in self.pool.samples]]
         return digest_json(content)[:32]
 
-    def _pretrained(self, task: str) -> tuple[Any, str]:
+    def difficulty(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """Say of every sample how hard it is to restore, (samples,) float32, and by what encoder that was found."""
+        from nextmask.features.difficulty import MASKINGS, restoration_difficulty
+
+        # Other settings are options of the study's own encoder, whose task may be another one.
+        common = {name: value for name, value in self.pretraining.items() if name in ("iterations", "seed")}
+        store = self.store()
+        encoder, weights = self.pretrained("reconstruction", common)
+        made = {"encoder": "reconstruction", "weights": weights, "maskings": MASKINGS}
+
+        def compute(row: int) -> np.ndarray:
+            return np.array([restoration_difficulty(encoder, self.labels.image(row))])
+
+        key, told = self.key({"difficulty": DIFFICULTY, **made}), self._told("restoring each image")
+        return store.embeddings(key, len(self.pool), 1, compute, told)[:, 0], made
+
+    def pretrained(self, task: str, settings: Mapping[str, Any]) -> tuple[Any, str]:
+        """Open what pretraining by a task gives on the pool, and the hash of its file; train it if there is none yet."""
         return pretrained(
             task,
             self.labels,
@@ -110,7 +139,7 @@ class Embedder:
             self.folder / "encoders",
             planar=self.planar,
             device=self.device,
-            settings=self.pretraining,
+            settings=settings,
             progress=self._told(f"pretraining ({task})"),
         )
 

@@ -9,8 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from nextmask.data.cache import Cache
+from nextmask.data.files import digest_json
 from nextmask.data.images import read_mask
 from nextmask.data.pool import Pool
+from nextmask.data.proxy_masks import Proxy, proxy_mask
+
+PROXIES = 1
+"""Part of every key of proxy masks; raised when the same rule would draw others."""
 
 Load = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -39,14 +44,29 @@ class Labels:
         """Return for every annotated sample a function that opens its working image and mask."""
         return [partial(self._load, self.pool.row_of[name], path) for name, path in sorted(masks.items())]
 
+    def proxies(self, proxy: Proxy) -> list[Load]:
+        """Return a function for every slice, or for every case, of the pool that opens its image and its proxy mask."""
+        rows = range(len(self.pool)) if self.planar else [rows[0] for rows in self.pool.rows_of_case.values()]
+        return [partial(self._with_proxy, int(row), proxy) for row in rows]
+
+    def proxy(self, case: int, proxy: Proxy) -> np.ndarray:
+        """Open the proxy mask of a case on the working grid, uint8; it is made on the image's own grid."""
+        content = digest_json([PROXIES, proxy.name])
+        return self.cache.mask(case, content, lambda: proxy_mask(self.cache.original(case), proxy))
+
     def shapes(self) -> list[tuple[int, ...]]:
         """Return the working shape of every case of the pool."""
         return [placement.working for placement in self.cache.placements]
 
     def _load(self, row: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
         case = self.pool.samples[row].case
-        mask = self.cache.mask(case, path.name.split(".")[0][-12:], lambda: read_mask(path)[0])
-        image = self.cache.image(case)
+        return self._pair(row, self.cache.mask(case, path.name.split(".")[0][-12:], lambda: read_mask(path)[0]))
+
+    def _with_proxy(self, row: int, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
+        return self._pair(row, self.proxy(self.pool.samples[row].case, proxy))
+
+    def _pair(self, row: int, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image = self.cache.image(self.pool.samples[row].case)
         return (self._cut(image, row), self._cut(mask, row)) if self.planar else (image, mask)
 
     def _cut(self, array: np.ndarray, row: int) -> np.ndarray:
@@ -58,11 +78,4 @@ class Labels:
     def region(self, row: int) -> tuple[slice, ...]:
         """Find a sample's region on the working grid."""
         sample = self.pool.samples[row]
-        where = self.cache.placements[sample.case]
-        parts = []
-        for a, b, start, kept, working in zip(
-            sample.region.start, sample.region.stop, where.start, where.kept, where.working, strict=True
-        ):
-            first = int(np.clip(np.floor((a - start) * working / kept), 0, working - 1))
-            parts.append(slice(first, int(np.clip(np.ceil((b - start) * working / kept), first + 1, working))))
-        return tuple(parts)
+        return self.cache.placements[sample.case].placed(sample.region.start, sample.region.stop)

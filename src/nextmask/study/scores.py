@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -14,11 +15,21 @@ from nextmask.study.labels import Labels
 OF_MEMBERS = ("mutual_information", "contour_variance")
 """Evidence that is 0 unless several members predict each image."""
 
+OF_CLASSES = ("class_uncertainty", "class_share", "residual")
+"""Evidence that tells the classes of a study apart."""
+
 MEASURES_OF_MEMBERS = ("expected_entropy", "mutual_information", "variance", "variance_ratio")
 """Measures that differ from others, or from 0, only where several members predict each image."""
 
 MEASURES = DENSE
 """What `uncertainty` may be the mean of."""
+
+
+Members = Literal["one", "flips", "dropout"]
+"""Which predictions of an image are compared: one alone, mirrored views, or passes with other activations dropped."""
+
+PASSES, DROPPED = 10, (0,)
+"""How many passes with dropout, and the seed of what they drop."""
 
 
 class Predicting(Protocol):
@@ -31,6 +42,19 @@ class Predicting(Protocol):
     def predict_flips(self, image: np.ndarray) -> Iterable[np.ndarray]:
         """Yield such probabilities, one a mirrored view."""
         ...
+
+    def predict_dropout(self, image: np.ndarray, members: int, seed: Sequence[int]) -> Iterable[np.ndarray]:
+        """Yield such probabilities, one a pass with dropout."""
+        ...
+
+
+def predictor(segmenter: Predicting, members: Members) -> Callable[[np.ndarray], np.ndarray | Iterable[np.ndarray]]:
+    """Choose how a segmenter's members are made: image -> probabilities, or several of them."""
+    if members == "one":
+        return segmenter.predict
+    if members == "flips":
+        return segmenter.predict_flips
+    return partial(segmenter.predict_dropout, members=PASSES, seed=DROPPED)
 
 
 def columns(classes: int) -> dict[str, slice]:
@@ -52,13 +76,12 @@ def columns(classes: int) -> dict[str, slice]:
 class Scorer:
     """Scores a sample: row -> (scores,) float64, laid out as `columns` says.
 
-    ``flips`` predicts mirrored views of each image, the members that contradict one another. Boxes are cut from the
+    ``members`` are what may contradict one another. Boxes are cut from the
     prediction of their whole case, so that the segmenter sees what is around them; it is made once for all of them.
     """
 
-    def __init__(self, labels: Labels, segmenter: Predicting, *, measure: str, flips: bool):
-        self._labels, self._segmenter, self._measure = labels, segmenter, measure
-        self._predict = segmenter.predict_flips if flips else segmenter.predict
+    def __init__(self, labels: Labels, segmenter: Predicting, *, measure: str, members: Members):
+        self._labels, self._measure, self._predict = labels, measure, predictor(segmenter, members)
         self._case: tuple[int, np.ndarray] | None = None
 
     def __call__(self, row: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from nextmask.data.cache import Cache
 from nextmask.data.files import Progress, digest, discard_temporaries
 from nextmask.data.pool import IGNORE, Pool, Sample, build_pool
 from nextmask.data.preprocess import Preprocessing, derive
+from nextmask.data.proxy_masks import parse_proxy
 from nextmask.errors import DataError, StudyError
 from nextmask.selection.types import Strategy
 from nextmask.study import worklist
@@ -30,6 +31,7 @@ from nextmask.study.labels import Labels
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
 from nextmask.study.order import refuse_unfinished, same_query, trainable
+from nextmask.study.proxy import ProxySegmenter
 from nextmask.study.request import Request, answer, check_amount, find_strategy, recorded, with_class_names
 from nextmask.study.rounds import Round, StoredFile, fold
 from nextmask.study.versions import versions
@@ -332,6 +334,8 @@ class Study:
             self.device,
             self.config.pretraining,
             self.folder,
+            self.config.region,
+            parse_proxy(self.config.proxy) if self.config.proxy else None,
             self._report,
         )
 
@@ -345,7 +349,21 @@ class Study:
             load=self.load_segmenter,
             labeled=self.labeled,
             seed=self.config.seed,
+            proxy=self._proxy,
             report=self._report,
+        )
+
+    @property
+    def _proxy(self) -> ProxySegmenter | None:
+        if self.config.proxy is None:
+            return None
+        return ProxySegmenter(
+            parse_proxy(self.config.proxy),
+            self.labels,
+            self.folder / self.config.cache / "encoders",
+            self._train_config,
+            self.device,
+            told=self._told("training the proxy segmenter"),
         )
 
     def _choose(

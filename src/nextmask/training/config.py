@@ -19,6 +19,7 @@ class TrainConfig:
     ``classes`` includes background. ``patch_size`` is (z, y, x) or (y, x) voxels of the working grid. ``features`` are
     the widths of the network from top to bottom. ``mirror``: along every axis, so only where left may be right.
     ``foreground_share``: how many patches of images larger than a patch are centred on an annotated structure.
+    ``dropout``: share of the activations that each layer drops.
     """
 
     dimensions: int
@@ -34,6 +35,7 @@ class TrainConfig:
     rotate_degrees: float
     precision: Precision
     foreground_share: float
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("patch_size", "features"):  # JSON knows lists only
@@ -41,7 +43,11 @@ class TrainConfig:
 
 
 def config_from(values: Mapping[str, Any]) -> TrainConfig:
-    """Build a configuration from the plain mapping that ``asdict`` gave; raise TrainingError if keys do not fit."""
+    """Build a configuration from the plain mapping that ``asdict`` gave; raise TrainingError if keys do not fit.
+
+    What was written before there was dropout has none.
+    """
+    values = {"dropout": 0.0, **values}
     expected = {field.name for field in fields(TrainConfig)}
     if set(values) != expected:
         raise TrainingError(

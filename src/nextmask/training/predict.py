@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nextmask.errors import TrainingError
 from nextmask.networks.describe import describe
 from nextmask.networks.device import choose_device
+from nextmask.networks.dropout import dropouts, dropping
 from nextmask.networks.running import autocast, memory_format, place
 from nextmask.networks.unet import build_unet, contracting
 from nextmask.networks.weights import check_weights, read_stored, save_tensors
@@ -57,6 +58,29 @@ class Segmenter:
         """
         for axes in ((), (-2,), (-1,), (-2, -1)):
             yield np.ascontiguousarray(np.flip(self.predict(np.flip(image, axes)), axes))
+
+    def predict_dropout(self, image: np.ndarray, members: int, seed: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield so many predictions of one image, each as `predict` makes it, with other activations dropped.
+
+        Only dropout is as in training; normalisation is not, and nothing of the network changes. What member k drops
+        depends on ``seed`` and k alone. Made one at a time. Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML
+        2016, https://arxiv.org/abs/1506.02142.
+
+        Raises TrainingError if the network was trained without dropout.
+        """
+        if not dropouts(self.network):
+            raise TrainingError(
+                f"This segmenter drops nothing (dropout = {self.config.dropout:g}), so all members would be equal. Expected "
+                "one that was trained with dropout. Train it so, or take predict_flips."
+            )
+        return self._members_by_dropout(image, members, seed)
+
+    def _members_by_dropout(self, image: np.ndarray, members: int, seed: Sequence[int]) -> Iterator[np.ndarray]:
+        for k in range(members):
+            drawn = int(np.random.default_rng([*seed, k]).integers(2**63 - 1))
+            with dropping(self.network, torch.Generator(self.device).manual_seed(drawn)):
+                member = self.predict(image)
+            yield member
 
     def encode(self, image: np.ndarray, grid: int = 1) -> np.ndarray:
         """Return the network's bottleneck activations averaged over an image (channels, *spatial), (dims,) float32.

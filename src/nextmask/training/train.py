@@ -23,6 +23,7 @@ from nextmask.data.pool import IGNORE
 from nextmask.errors import TrainingError
 from nextmask.networks.augment import augment_batch
 from nextmask.networks.device import choose_device
+from nextmask.networks.dropout import dropping
 from nextmask.networks.optimise import adamw, set_rate
 from nextmask.networks.running import autocast, memory_format, place
 from nextmask.networks.unet import build_unet
@@ -85,7 +86,8 @@ def fit(
         images, masks = augment_batch(
             images.to(where), masks.to(where), generator, mirror=config.mirror, rotate_degrees=config.rotate_degrees
         )
-        loss = _step(network, optimiser, images, masks, config, i)
+        with dropping(network, generator):
+            loss = _step(network, optimiser, images, masks, config, i)
         due = checkpoint is not None and time.monotonic() - written >= checkpoint_seconds
         if due or i % CHECKED_EVERY == 0 or i == config.iterations - 1:
             _refuse_not_finite(loss, i, config)
