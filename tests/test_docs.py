@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from nextmask.cli import app
+from nextmask.features.encoders import ENCODERS
 from nextmask.selection import STRATEGIES
 from nextmask.selection.types import EVIDENCE
 from nextmask.study.config import StudyConfig
@@ -105,3 +106,10 @@ def test_the_list_of_strategies_links_to_what_is_there():
     headings = set(re.findall(r"^#+ (.*)$", text, re.MULTILINE))
     for link in re.findall(r"\]\(([^):]+)\)", text):
         assert link[1:] in headings if link.startswith("#") else (ROOT / "docs" / link).exists(), link
+
+
+def test_every_encoder_and_its_options_are_listed():
+    text = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == set(ENCODERS)
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / "docs" / link).exists(), link

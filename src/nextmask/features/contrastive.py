@@ -214,7 +214,7 @@ group_contrastive = Task(
 )
 """The metric of the learned core-set: NT-Xent, and a loss for each grouping that has a weight.
 
-Source: "Slice-based active learning with a learned core-set metric", NeurIPS 2024, https://arxiv.org/abs/2411.15763; weights
-as for ACDC there. With ``as_coded`` the loss is that of the authors' code instead of the published one. ``network`` is "unet", or
+Source: slice-based active learning with a learned core-set metric, NeurIPS 2024, https://arxiv.org/abs/2411.15763; weights as
+for ACDC there. With ``as_coded`` the loss is that of the authors' code instead of the published one. ``network`` is "unet", or
 "resnet18" with the projection 512-512-64 as in the paper; theirs began with ImageNet's weights, this one with random ones.
 """

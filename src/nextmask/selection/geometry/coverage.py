@@ -33,7 +33,7 @@ COLUMNS = 2048
 ROWS = 128
 """Rows of such a block."""
 
-PAIRS = 2**18
+PAIRS = 2**22
 """Pairs of samples and targets that came closer that are looked at together, if that leaves at least ROWS targets."""
 
 AHEAD = 0.9
@@ -112,6 +112,8 @@ class Coverage:
         # What the targets that came closer were before, pick by pick; how many of these picks each group has heard of.
         self._changes: list[tuple[Places, Values, Values]] = []
         self._heard = np.zeros(len(pool.radius), dtype=np.int64)
+        # Where similarity ends at a radius, a target changes once, and putting that off saves nothing.
+        self._ahead = 0.0 if math.isfinite(similarity.reach) else AHEAD
         self._measured: tuple[int, Places, Values] = (-1, np.empty(0, dtype=np.int64), np.empty(0))
 
     def bounds(self, run: Run = map) -> Float[np.ndarray, " samples"]:
@@ -136,7 +138,7 @@ class Coverage:
         if not old[self._group_of_place[self._pool.place[row]]]:
             return np.empty(0, dtype=np.int64), np.empty(0)
         top = np.maximum.reduceat(rate[self._pool.order], self._pool.starts[:-1])
-        groups = np.flatnonzero(old & (top >= AHEAD * rate[row]))
+        groups = np.flatnonzero(old & (top >= self._ahead * rate[row]))
         self._catch_up(groups, run)
         places = self._pool.members(groups)
         return self._pool.order[places], self._bound[places]

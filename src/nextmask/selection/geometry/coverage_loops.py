@@ -13,6 +13,9 @@ from numba import njit
 LANES = 32
 """Running sums of squares, so that the processor adds many at once in an order that is always the same."""
 
+CHUNK = 64
+"""Columns that are first looked at together, many at once by the processor: most chunks hold none within reach."""
+
 SHIFT = 8
 """Squared distances, below 2^24, share an entry of the table of similarities by 2^8."""
 
@@ -24,12 +27,7 @@ def add_bounds(products, own, squares, limit_of_rows, best_of_rows, limit, best,
     columns = products.shape[1]
     near, apart = np.empty(columns + 1, dtype=np.int32), np.empty(columns + 1, dtype=np.float32)
     for row in range(products.shape[0]):
-        count = 0
-        for column in range(columns):
-            squared = own[row] + squares[column] - np.float32(2) * products[row, column]
-            near[count] = column
-            apart[count] = squared
-            count += squared < max(limit[column], limit_of_rows[row])
+        count = _within(products[row], own[row], squares, limit_of_rows[row], limit, near, apart)
         total = 0.0
         for place in range(count):
             column, squared = near[place], apart[place]
@@ -46,18 +44,40 @@ def subtract_bounds(products, own, squares, limit, limit_now, best, best_now, ta
     """Take from ``out`` (columns,) what the rows of ``products``, targets that came closer, no longer offer them."""
     rows, columns = products.shape
     near, apart = np.empty(columns + 1, dtype=np.int32), np.empty(columns + 1, dtype=np.float32)
+    none = np.zeros(columns, dtype=np.float32)
     for row in range(rows):
-        count = 0
-        for column in range(columns):
-            squared = own[row] + squares[column] - np.float32(2) * products[row, column]
-            near[count] = column
-            apart[count] = squared
-            count += squared < limit[row]
+        count = _within(products[row], own[row], squares, limit[row], none, near, apart)
         for place in range(count):
             value = table[np.int32(apart[place]) >> SHIFT]
             offered, offers = value - best[row], value - best_now[row]
             out[near[place]] -= offered if offered > 0 else 0.0
             out[near[place]] += offers if offers > 0 and apart[place] < limit_now[row] else 0.0
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _within(products, own, squares, limit_of_row, limit, near, apart):
+    """List into ``near`` the columns nearer than either limit, how far into ``apart``; give their number."""
+    count = 0
+    for start in range(0, len(products), CHUNK):
+        product, square, other = (
+            products[start : start + CHUNK],
+            squares[start : start + CHUNK],
+            limit[start : start + CHUNK],
+        )
+        some = np.int32(0)
+        for column in range(len(product)):
+            squared = own + square[column] - np.float32(2) * product[column]
+            farther = other[column] if other[column] > limit_of_row else limit_of_row
+            some += np.int32(1) if squared < farther else np.int32(0)
+        if some:
+            for column in range(len(product)):
+                squared = own + square[column] - np.float32(2) * product[column]
+                farther = other[column] if other[column] > limit_of_row else limit_of_row
+                near[count] = start + column
+                apart[count] = squared
+                count += squared < farther
+    return count
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
