@@ -166,7 +166,7 @@ def write(lines: list[str], wanted: argparse.Namespace) -> None:
         "",
         "**rows/s**: images read, changed and learned from a second (contrastive tasks see each twice). **data**: share of a step",
         "that reading and changing images takes. **usual**: time of a step whose views MONAI makes image by image, over ours,",
-        f"in one run. **{PASSES} passes**: 1,500 slices, each an anchor {PASSES} times, from the steps timed. **embed**: all of them.",
+        f"in one run. **{PASSES} passes**: 1,500 slices, each an anchor {PASSES} times, from steps timed. **embed**: all.",
         "",
         f"| task | px | batch | rows/s | data | usual | {PASSES} passes | embed |",
         "| --- " * 8 + "|",
