@@ -17,6 +17,7 @@ from nextmask.errors import DataError, TrainingError
 from nextmask.features.unlabeled import Unlabeled, refuse_one_kind
 from nextmask.networks.architecture import derive_size, possible_strides
 from nextmask.networks.device import choose_device
+from nextmask.networks.optimise import torch_seed
 from nextmask.networks.unet import strides_of
 
 LATENT = 32
@@ -161,7 +162,7 @@ def unlabeledness(
         for step in range(config.autoencoder_steps):
             rows = _rows(labeled, config.batch_size, np.random.default_rng([*seed, _ROWS, i, step]))
             images = _read(pool, rows, config).to(where)
-            generator = torch.Generator(where).manual_seed(_torch_seed(seed, _NOISE, i, step))
+            generator = torch.Generator(where).manual_seed(torch_seed(seed, _NOISE, i, step))
             _move(of_autoencoder, _autoencoder_loss(autoencoder, discriminator, images, generator, config))
         with torch.no_grad():
             places = autoencoder.place(images)
@@ -174,7 +175,7 @@ def unlabeledness(
 
 def _networks(config: AdversarialConfig, seed: Sequence[int], device: torch.device) -> tuple[Autoencoder, nn.Module]:
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_torch_seed(seed, _WEIGHTS))
+        torch.default_generator.manual_seed(torch_seed(seed, _WEIGHTS))
         return Autoencoder(config).to(device).train(), _discriminator().to(device)
 
 
@@ -238,7 +239,3 @@ def _answers(
             f"finite. Lower the learning rate (now {config.learning_rate:g}), or look for images far out of the usual range."
         )
     return found
-
-
-def _torch_seed(seed: Sequence[int], *stream: int) -> int:
-    return int(np.random.default_rng([*seed, *stream]).integers(2**63 - 1))

@@ -21,14 +21,11 @@ from nextmask.features.unlabeled import Batch, Unlabeled, read_batch
 from nextmask.networks.architecture import Precision
 from nextmask.networks.describe import describe
 from nextmask.networks.device import choose_device
-from nextmask.networks.optimise import adamw, set_rate
+from nextmask.networks.optimise import CHECKED_EVERY, adamw, descend, set_rate, torch_seed
 from nextmask.networks.running import autocast, memory_format, place
 from nextmask.networks.weights import check_weights, read_stored, save_tensors
 
 FORMAT = "nextmask encoder 1"
-LARGEST_GRADIENT = 5.0
-CHECKED_EVERY = 25
-"""Iterations between looks at the loss: on an accelerator a look waits for everything that is queued."""
 MEASURED = 20
 """Times that the loss on the fixed batches is measured, where there are enough iterations to learn anything between."""
 MEASURED_EVERY = 25
@@ -128,7 +125,7 @@ def pretrain(
             "'intensity', which learns nothing, or add images."
         )
     where = torch.device(choose_device(device))
-    network = place(task.build(config, _torch_seed(seed, _WEIGHTS)), config, where).train()
+    network = place(task.build(config, torch_seed(seed, _WEIGHTS)), config, where).train()
     optimiser = adamw(network, config.learning_rate, config.weight_decay)
     fixed = _FixedBatches(pool, config, task, seed, where)
     key = {"config": asdict(config), "seed": list(seed), "pool": _fingerprint(pool)}
@@ -139,7 +136,7 @@ def pretrain(
         if i % max(MEASURED_EVERY, config.iterations // MEASURED) == 0:
             curve.append((i, fixed.loss(network)))
         batch = read_batch(pool, rows, config.patch_size, np.random.default_rng([*seed, _PATCHES, i]), where)
-        generator = torch.Generator(where).manual_seed(_torch_seed(seed, _CHANGES, i))
+        generator = torch.Generator(where).manual_seed(torch_seed(seed, _CHANGES, i))
         loss = _step(network, optimiser, task, batch, config, generator, i)
         due = checkpoint is not None and time.monotonic() - written >= checkpoint_seconds
         if due or i % CHECKED_EVERY == 0 or i == config.iterations - 1:
@@ -166,11 +163,7 @@ def _step(
     set_rate(optimiser, config.learning_rate, i, config.iterations)
     with autocast(config, batch.images.device):
         loss = task.loss(network, batch, config, generator)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-    optimiser.step()
-    return loss.detach()
+    return descend(network, optimiser, loss)
 
 
 class _FixedBatches:
@@ -182,7 +175,7 @@ class _FixedBatches:
         rng = np.random.default_rng([*seed, _FIXED])
         rows = islice(task.batches(pool, config, [*seed, _FIXED]), FIXED_BATCHES)
         self._batches = [read_batch(pool, some, config.patch_size, rng, device) for some in rows]
-        self._config, self._task, self._seed, self._device = config, task, _torch_seed(seed, _FIXED), device
+        self._config, self._task, self._seed, self._device = config, task, torch_seed(seed, _FIXED), device
 
     @torch.no_grad()
     def loss(self, network: nn.Module) -> float:
@@ -236,10 +229,6 @@ def its_encoder(network: nn.Module) -> nn.Module:
 def in_memory_format(images: Tensor, config: PretrainConfig) -> Tensor:
     """Lay images out as the network wants them."""
     return images.contiguous(memory_format=memory_format(config))
-
-
-def _torch_seed(seed: Sequence[int], *stream: int) -> int:
-    return int(np.random.default_rng([*seed, *stream]).integers(2**63 - 1))
 
 
 def _fingerprint(pool: Unlabeled) -> str:

@@ -1,13 +1,18 @@
-"""How weights are moved: the optimiser, and its learning rate from step to step."""
+"""How weights are moved: the optimiser, its learning rate from step to step, and what is drawn on the way."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+LARGEST_GRADIENT = 5.0
+CHECKED_EVERY = 25
+"""Iterations between looks at the loss: on an accelerator a look waits for everything that is queued."""
 WARM_UP = 0.05
 """Share of the iterations over which the learning rate rises; then it falls to 0 along a cosine."""
 
@@ -31,3 +36,17 @@ def _warm_up_and_cosine(i: int, iterations: int) -> float:
     if i < warm:
         return (i + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (i - warm) / max(1, iterations - warm)))
+
+
+def descend(network: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """Move the weights one step down the loss, its gradient cut to LARGEST_GRADIENT; return the loss's value."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+    optimiser.step()
+    return loss.detach()
+
+
+def torch_seed(seed: Sequence[int], *stream: int) -> int:
+    """Derive the seed of one stream of randomness, for a generator of PyTorch's."""
+    return int(np.random.default_rng([*seed, *stream]).integers(2**63 - 1))

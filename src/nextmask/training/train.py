@@ -24,7 +24,7 @@ from nextmask.errors import TrainingError
 from nextmask.networks.augment import augment_batch
 from nextmask.networks.device import choose_device
 from nextmask.networks.dropout import dropping
-from nextmask.networks.optimise import adamw, set_rate
+from nextmask.networks.optimise import CHECKED_EVERY, adamw, descend, set_rate, torch_seed
 from nextmask.networks.running import autocast, memory_format, place
 from nextmask.networks.unet import build_unet
 from nextmask.networks.warm_start import WarmStart, load_into
@@ -39,11 +39,8 @@ LoadSample = Callable[[], tuple[np.ndarray, np.ndarray]]
 Called anew for every patch: hand in memory maps, of which only the patch is then read.
 """
 
-LARGEST_GRADIENT = 5.0
 PLACES = 256
 """Voxels remembered per class and sample as centres of patches."""
-CHECKED_EVERY = 25
-"""Iterations between looks at the loss: on an accelerator a look waits for everything that is queued."""
 _WEIGHTS, _PLACES, _ORDER, _PATCHES, _AUGMENTATION = range(5)  # streams of randomness, each of its own seed
 
 
@@ -71,7 +68,7 @@ def fit(
     """
     where = torch.device(choose_device(device))
     labeled = _index(samples, config, seed)
-    network = build_unet(config, config.classes, _torch_seed(seed, _WEIGHTS))
+    network = build_unet(config, config.classes, torch_seed(seed, _WEIGHTS))
     if start is not None:
         load_into(network, start)
     network = place(network, config, where).train()
@@ -82,7 +79,7 @@ def fit(
     written = time.monotonic()
     for i in range(first, config.iterations):
         images, masks = _draw_batch(labeled, config, seed, i)
-        generator = torch.Generator(where).manual_seed(_torch_seed(seed, _AUGMENTATION, i))
+        generator = torch.Generator(where).manual_seed(torch_seed(seed, _AUGMENTATION, i))
         images, masks = augment_batch(
             images.to(where), masks.to(where), generator, mirror=config.mirror, rotate_degrees=config.rotate_degrees
         )
@@ -107,11 +104,7 @@ def _step(
     with autocast(config, images.device):
         logits = network(images.contiguous(memory_format=memory_format(config)))
     loss = dice_cross_entropy(logits, masks)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-    optimiser.step()
-    return loss.detach()
+    return descend(network, optimiser, loss)
 
 
 @dataclass(frozen=True)
@@ -246,10 +239,6 @@ def _near(places: np.ndarray, config: TrainConfig, rng: np.random.Generator) -> 
 
 def _rng(seed: Sequence[int], *stream: int) -> np.random.Generator:
     return np.random.default_rng([*seed, *stream])
-
-
-def _torch_seed(seed: Sequence[int], *stream: int) -> int:
-    return int(_rng(seed, *stream).integers(2**63 - 1))
 
 
 def _fingerprint(labeled: Sequence[_Labeled]) -> str:
