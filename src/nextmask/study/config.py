@@ -31,7 +31,17 @@ def _codes(value: Any) -> Any:
 Codes = Annotated[dict[int, int], BeforeValidator(_codes)]
 
 
-Start = Literal["scratch", "restoration", "restoration+decoder", "reconstruction", "contrastive", "group_contrastive"]
+LAST_ROUND = "last round"
+
+Start = Literal[
+    "scratch",
+    "last round",
+    "restoration",
+    "restoration+decoder",
+    "reconstruction",
+    "contrastive",
+    "group_contrastive",
+]
 
 
 class StudyConfig(BaseModel):
@@ -67,7 +77,21 @@ class StudyConfig(BaseModel):
         "{network = 'monai:resnet18', weights = 'FILE', size = 224, pool = 'mean'}, or a TorchScript file; see docs/pretrained.md",
     )
     start: Start = Field(
-        "scratch", description="weights that a training begins with: scratch, a pretraining, or restoration+decoder"
+        "scratch",
+        description="weights that a training begins with: scratch, last round, a pretraining, or restoration+decoder",
+    )
+    objectives: dict[str, float] = Field(
+        {}, description="what a training minimises, {name = weight}; derived if not given; see docs/training.md"
+    )
+    members: int = Field(
+        1, ge=1, description="networks that are trained, each from a seed of its own, and predict together"
+    )
+    snapshots: int = Field(
+        1, ge=1, description="members that each network leaves on its way, in place of further trainings"
+    )
+    far_background: bool = Field(
+        True,
+        description="with scribbles: what lies farther from every structure's strokes than the background's do is background",
     )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
     proxy: str | None = Field(

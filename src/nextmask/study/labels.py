@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nextmask.data.cache import Cache
+from nextmask.data.far_background import with_far_background
 from nextmask.data.files import digest_json
 from nextmask.data.images import read_mask
 from nextmask.data.pool import Pool
@@ -16,6 +17,8 @@ from nextmask.data.proxy_masks import Proxy, proxy_mask
 
 PROXIES = 1
 """Part of every key of proxy masks; raised when the same rule would draw others."""
+FAR = 1
+"""Part of every key of scribbles with their far background; raised when that would be another."""
 
 Load = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -40,9 +43,18 @@ class Labels:
         spacing = self.cache.spacings[self.pool.samples[row].case]
         return spacing[-2:] if spacing and self.planar else spacing
 
-    def samples(self, masks: Mapping[str, Path]) -> list[Load]:
-        """Return for every annotated sample a function that opens its working image and mask."""
-        return [partial(self._load, self.pool.row_of[name], path) for name, path in sorted(masks.items())]
+    def samples(self, masks: Mapping[str, Path], *, far: bool = False) -> list[Load]:
+        """Return for every annotated sample a function that opens its working image and mask.
+
+        With ``far``, masks are scribbles, and the far side of their slices is background (`with_far_background`).
+        """
+        return [partial(self._load, self.pool.row_of[name], path, far) for name, path in sorted(masks.items())]
+
+    def images(self) -> list[Callable[[], np.ndarray]]:
+        """Return a function for every slice, or for every case, of the pool that opens its image."""
+        if self.planar:
+            return [partial(self.image, row) for row in range(len(self.pool))]
+        return [partial(self.cache.image, case) for case in range(len(self.pool.cases))]
 
     def proxies(self, proxy: Proxy) -> list[Load]:
         """Return a function for every slice, or for every case, of the pool that opens its image and its proxy mask."""
@@ -58,9 +70,12 @@ class Labels:
         """Return the working shape of every case of the pool."""
         return [placement.working for placement in self.cache.placements]
 
-    def _load(self, row: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def _load(self, row: int, path: Path, far: bool) -> tuple[np.ndarray, np.ndarray]:
         case = self.pool.samples[row].case
-        return self._pair(row, self.cache.mask(case, path.name.split(".")[0][-12:], lambda: read_mask(path)[0]))
+        content = path.name.split(".")[0][-12:]
+        if far:
+            content = digest_json([FAR, content])
+        return self._pair(row, self.cache.mask(case, content, lambda: _read(path, far)))
 
     def _with_proxy(self, row: int, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
         return self._pair(row, self.proxy(self.pool.samples[row].case, proxy))
@@ -79,3 +94,8 @@ class Labels:
         """Find a sample's region on the working grid."""
         sample = self.pool.samples[row]
         return self.cache.placements[sample.case].placed(sample.region.start, sample.region.stop)
+
+
+def _read(path: Path, far: bool) -> np.ndarray:
+    mask, geometry = read_mask(path)
+    return with_far_background(mask, geometry.spacing) if far else mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -25,8 +25,9 @@ MEASURES = DENSE
 """What `uncertainty` may be the mean of."""
 
 
-Members = Literal["one", "flips", "dropout"]
-"""Which predictions of an image are compared: one alone, mirrored views, or passes with other activations dropped."""
+Members = Literal["one", "ensemble", "flips", "dropout"]
+"""Which predictions of an image are compared: one alone, those of several networks, of mirrored views, or of passes with
+other activations dropped."""
 
 PASSES, DROPPED = 10, (0,)
 """How many passes with dropout, and the seed of what they drop."""
@@ -37,6 +38,10 @@ class Predicting(Protocol):
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Return probabilities (classes, *spatial) of an image (channels, *spatial)."""
+        ...
+
+    def predict_members(self, image: np.ndarray) -> Iterable[np.ndarray]:
+        """Yield such probabilities, one a network."""
         ...
 
     def predict_flips(self, image: np.ndarray) -> Iterable[np.ndarray]:
@@ -52,9 +57,16 @@ def predictor(segmenter: Predicting, members: Members) -> Callable[[np.ndarray],
     """Choose how a segmenter's members are made: image -> probabilities, or several of them."""
     if members == "one":
         return segmenter.predict
+    if members == "ensemble":
+        return segmenter.predict_members
     if members == "flips":
         return segmenter.predict_flips
     return partial(segmenter.predict_dropout, members=PASSES, seed=DROPPED)
+
+
+def members_of(segmenter: Any) -> Members:
+    """Say what of a segmenter may contradict itself: its networks if it has several, else mirrored views."""
+    return "ensemble" if len(getattr(segmenter, "networks", ())) > 1 else "flips"
 
 
 def columns(classes: int) -> dict[str, slice]:
