@@ -44,6 +44,22 @@ Start = Literal[
 ]
 
 
+OBJECTIVES = (
+    "supervised",
+    "partial_cross_entropy",
+    "dmpls",
+    "soft_dmpls",
+    "gated_crf",
+    "mean_teacher",
+    "fixmatch",
+    "unimatch",
+    "cross_pseudo",
+    "copy_paste",
+    "pseudo_labels",
+)
+"""Names of what a training may minimise, as in `nextmask.training.objectives`; here too, so that torch need not be loaded."""
+
+
 class StudyConfig(BaseModel):
     """The settings of a study. An unknown key is an error with a suggestion."""
 
@@ -122,6 +138,16 @@ class StudyConfig(BaseModel):
         if name not in MEASURES:
             raise ValueError(f"expected one of {', '.join(MEASURES)}")
         return name
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, weights: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(set(weights) - set(OBJECTIVES))
+        if unknown:
+            raise ValueError(f"there is no objective {', '.join(unknown)}; expected some of {', '.join(OBJECTIVES)}")
+        if not all(0 < weight < float("inf") for weight in weights.values()):
+            raise ValueError("expected weights above 0; leave an objective out if it should have none")
+        return weights
 
     @field_validator("proxy")
     @classmethod

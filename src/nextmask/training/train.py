@@ -82,16 +82,17 @@ def fit(
     key = {"config": asdict(config), "seed": list(seed), "samples": drawing.fingerprint(), "start": begun}
     snapshots: list[nn.Module] = []
     first = _resume(checkpoint, key, networks, optimiser, snapshots) if checkpoint else 0
-    written, cycle = time.monotonic(), math.ceil(config.iterations / config.snapshots)
+    written = time.monotonic()
     for i in range(first, config.iterations):
-        set_rate(optimiser, config.learning_rate, i % cycle, cycle)
+        place, length = _cycle(i, config)
+        set_rate(optimiser, config.learning_rate, place, length)
         loss = descend(trained, optimiser, _losses(networks, drawing, i), config.accumulate)
         networks.follow(config.average, i)
         last = i == config.iterations - 1
         due = last or time.monotonic() - written >= checkpoint_seconds
         if due or i % CHECKED_EVERY == 0:
             _refuse_not_finite(loss, i, config)
-        if (i + 1) % cycle == 0 and not last:
+        if place == length - 1 and not last:
             snapshots.append(deepcopy(networks.kept).eval())
         if checkpoint is not None and due:
             state = _state(networks, optimiser, snapshots)
@@ -110,6 +111,11 @@ def check_objectives(config: TrainConfig, unlabeled: int) -> None:
         raise TrainingError(
             f"A training has the objectives {names}. Expected one or more of {', '.join(OBJECTIVES)}. "
             "Mend the objectives of the configuration."
+        )
+    if config.snapshots > config.iterations:
+        raise TrainingError(
+            f"A training of {config.iterations} iterations is to leave {config.snapshots} snapshots. Expected at least one "
+            "iteration for each. Raise iterations, or lower snapshots."
         )
     starved = [name for name in names if OBJECTIVES[name].needs == "unlabeled"]
     if starved and (not unlabeled or not config.unlabeled_batch_size):
@@ -183,6 +189,13 @@ class _Drawing:
     def fingerprint(self) -> list[Any]:
         """Tell what is trained on from anything else."""
         return [fingerprint(self.labeled), len(self.unlabeled), fingerprint(self.pseudo)]
+
+
+def _cycle(i: int, config: TrainConfig) -> tuple[int, int]:
+    """Say where in its cycle of the learning rate an iteration is, and how long that cycle is."""
+    number = i * config.snapshots // config.iterations
+    begin, end = (math.ceil(k * config.iterations / config.snapshots) for k in (number, number + 1))
+    return i - begin, end - begin
 
 
 def _losses(networks: Networks, drawing: _Drawing, i: int) -> Iterator[Tensor]:
