@@ -79,6 +79,31 @@ def test_scribbles_come_with_their_far_side_unless_that_is_switched_off(home):
     )
 
 
+def test_slices_train_a_network_of_volumes(home):
+    played = simulate(home, rounds=1, settings={"dimensions": 3}, **{**PLAY, "query_size": 9})
+    round = played.rounds[0]
+    cases = {played.pool.samples[played.pool.row_of[name]].case for name in round.masks}
+    assert round.training["config"]["dimensions"] == 3
+    assert round.training["trained_on"] == len(cases) < len(round.masks)
+    assert round.stage == "done"
+    masks = {name: played.path(file) for name, file in round.masks.items()}
+    annotated = sum((load()[1] != 255).any(axis=(1, 2)).sum() for load in played.labels.samples(masks, dimensions=3))
+    assert annotated == len(round.masks)
+    played.query(2, "most_uncertain")
+
+
+def test_volumes_train_a_network_of_slices(home, small_config):
+    study = Study.create(home.parent / "whole", small_config(unit="whole", dimensions=2, test_fraction=0.2))
+    study.query(2, "random")
+    study.annotate(home.parent / "patients" / "masks")
+    round = study.train()
+    assert round.training["config"]["dimensions"] == 2
+    shapes = [study.labels.shapes()[study.pool.samples[study.pool.row_of[name]].case] for name in round.masks]
+    assert round.training["trained_on"] == sum(slices for slices, _, _ in shapes)
+    assert study.evaluate().stage == "done"
+    study.query(1, "most_uncertain")
+
+
 def test_an_objective_that_does_not_exist_is_an_error_of_the_settings(home):
     values = Study(home).config.model_dump() | {"objectives": {"unimach": 1.0}}
     with pytest.raises(StudyError, match="no objective unimach; expected some of supervised"):

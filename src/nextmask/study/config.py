@@ -99,6 +99,9 @@ class StudyConfig(BaseModel):
     objectives: dict[str, float] = Field(
         {}, description="what a training minimises, {name = weight}; derived if not given; see docs/training.md"
     )
+    dimensions: Literal[2, 3] | None = Field(
+        None, description="axes of what the network sees: 2 = slices, 3 = volumes; as the samples are, if not given"
+    )
     members: int = Field(
         1, ge=1, description="networks that are trained, each from a seed of its own, and predict together"
     )

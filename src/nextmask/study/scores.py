@@ -88,17 +88,18 @@ def columns(classes: int) -> dict[str, slice]:
 class Scorer:
     """Scores a sample: row -> (scores,) float64, laid out as `columns` says.
 
-    ``members`` are what may contradict one another. Boxes are cut from the
+    ``members`` are what may contradict one another. Boxes, and slices where the segmenter takes volumes, are cut from the
     prediction of their whole case, so that the segmenter sees what is around them; it is made once for all of them.
     """
 
     def __init__(self, labels: Labels, segmenter: Predicting, *, measure: str, members: Members):
         self._labels, self._measure, self._predict = labels, measure, predictor(segmenter, members)
+        self._segmenter = segmenter
         self._case: tuple[int, np.ndarray] | None = None
 
     def __call__(self, row: int) -> np.ndarray:
         pool = self._labels.pool
-        if pool.unit != "box":
+        if pool.unit != "box" and not self._sees_volumes():
             return self._scored(self._labels.image(row), self._labels.spacing(row))[0]
         case = pool.samples[row].case
         if self._case is None or self._case[0] != case:
@@ -106,11 +107,16 @@ class Scorer:
         # The samples of a case lie one after another in the pool.
         return self._case[1][row - pool.rows_of_case[pool.cases[case].id][0]]
 
+    def _sees_volumes(self) -> bool:
+        """Say whether slices are asked for and the segmenter takes whole volumes only."""
+        config = getattr(self._segmenter, "config", None)
+        return self._labels.planar and config is not None and config.dimensions == 3
+
     def _of_boxes(self, case: int) -> np.ndarray:
         rows = self._labels.pool.rows_of_case[self._labels.pool.cases[case].id]
         regions = [self._labels.region(row) for row in rows]
         boxes = np.array([[*(part.start for part in each), *(part.stop for part in each)] for each in regions])
-        return self._scored(self._labels.cache.image(case), self._labels.spacing(rows[0]), boxes)
+        return self._scored(self._labels.cache.image(case), self._labels.cache.spacings[case], boxes)
 
     def _scored(
         self, image: np.ndarray, spacing: tuple[float, ...] | None, boxes: np.ndarray | None = None

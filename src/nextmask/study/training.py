@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nextmask.data.files import Progress, digest
+from nextmask.errors import StudyError
 from nextmask.study.config import LAST_ROUND, StudyConfig
 from nextmask.study.embeddings import Embedder
 from nextmask.study.labels import Labels, Load
@@ -53,16 +54,18 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         masks = {name: self.path(file) for each in rounds for name, file in each.masks.items()}
         previous = next((each.segmenter for each in reversed(rounds[: number - 1]) if each.segmenter), None)
-        scribbles = self.config.supervision == "scribble"
+        scribbles, config = self.config.supervision == "scribble", self.derived()
         starts = self._starts(previous)
         task = TrainingTask(
-            samples=self.labels.samples(masks, far=scribbles and self.config.far_background),
-            config=self.derived(),
+            samples=self.labels.samples(
+                masks, dimensions=config.dimensions, far=scribbles and self.config.far_background
+            ),
+            config=config,
             seed=[self.config.seed, number],
             device=self.device,
             folder=folder,
             classes=self.config.classes,
-            unlabeled=self.labels.images(),
+            unlabeled=self.labels.images(config.dimensions),
             pseudo=self._pseudo_labels(number, previous, folder),
             starts=starts,
             members=self.config.members,
@@ -87,11 +90,17 @@ class Trainer:
         """Derive how the network is trained from the images, the device and the settings."""
         from nextmask.training.config import derive_config
 
+        shapes = self.labels.shapes()
+        if self.config.dimensions == 3 and len(shapes[0]) == 2:
+            raise StudyError(
+                "dimensions = 3, and the images of this study are pictures of two axes. Expected volumes. Leave dimensions out "
+                "of study.toml."
+            )
         derived = derive_config(
-            self.labels.shapes(),
+            shapes,
             len(self.labels.image(0)),
             len(self.config.classes) + 1,
-            dimensions=2 if self.labels.planar else 3,
+            dimensions=self.config.dimensions or (2 if self.labels.planar else 3),
             device=self.device,
             rgb=self.rgb,
             iterations=self.config.iterations,
