@@ -22,7 +22,7 @@ def study(levels, generator, seeds=6, noise=0.02):
     """Scores of strategies that share the luck of seeds and the difficulty of patients, and differ by their levels."""
     shared = 0.7 + generator.normal(0, 0.05, (seeds, 1)) + generator.normal(0, 0.1, (1, len(PATIENTS)))
     return {
-        name: Scores(shared + level + generator.normal(0, noise, shared.shape), tuple(range(seeds)), PATIENTS)
+        name: Scores(shared + level + generator.normal(0, noise, shared.shape), tuple(range(seeds)), patients=PATIENTS)
         for name, level in levels.items()
     }
 
@@ -90,7 +90,7 @@ def test_areas_by_seed_alone_are_compared_over_seeds():
 
 def test_only_common_seeds_and_patients_are_compared_and_the_row_counts_them():
     made = study({"random": 0.0, "up": 0.1}, rng(8))
-    fewer = Scores(made["up"].values[1:, 2:], made["up"].seeds[1:], made["up"].columns[2:])
+    fewer = Scores(made["up"].values[1:, 2:], made["up"].seeds[1:], patients=PATIENTS[2:])
     row = compare({"random": made["random"], "up": fewer}, "random", rng=rng()).rows[0]
     assert (row.strategy, row.seeds, row.paired) == ("up", 5, 5)
     assert row.difference.interval.estimate == pytest.approx((made["up"].values - made["random"].values)[1:, 2:].mean())
@@ -143,10 +143,13 @@ def test_the_first_strategy_has_the_first_letter():
 
 def test_refuses_a_reference_that_is_not_there_and_scores_that_share_nothing():
     made = study({"random": 0.0, "up": 0.1}, rng(9))
-    with pytest.raises(StudyError, match=r"'uniform' is to be the reference of random, up\. Expected one of"):
+    with pytest.raises(StudyError, match=r"'uniform' is to be the baseline of random, up\. Expected one of"):
         compare(made, "uniform", rng=rng())
     with pytest.raises(StudyError, match=r"margin is -1"):
         compare(made, "random", rng=rng(), margin=-1)
-    other = Scores(made["up"].values, tuple(range(10, 16)), PATIENTS)
+    curves = {"random": made["random"], "up": Scores(np.ones((6, 3)), tuple(range(6)), budgets=(10, 20, 40))}
+    with pytest.raises(StudyError, match=r"the scores of up come by budget.*Take area_under_budget_curve"):
+        compare(curves, "random", rng=rng())
+    other = Scores(made["up"].values, tuple(range(10, 16)), patients=PATIENTS)
     with pytest.raises(StudyError, match="share no seed, or no patient"):
         compare({"random": made["random"], "up": other}, "random", rng=rng())

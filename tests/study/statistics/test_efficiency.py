@@ -73,3 +73,10 @@ def test_refuses_shares_that_are_none(share, scores, message):
 def test_refuses_no_strategy():
     with pytest.raises(StudyError, match="no strategy was given"):
         foreground_efficiency({}, FULL)
+
+
+def test_refuses_a_strategy_that_never_met_foreground():
+    with pytest.raises(
+        StudyError, match=r"idle annotated no foreground beyond a share of 0.02.*Leave the strategy out"
+    ):
+        foreground_efficiency({"idle": (np.full((2, 3), 0.02), np.full((2, 3), 0.4))}, FULL)

@@ -60,36 +60,48 @@ def test_holm_refuses_what_is_no_probability(p):
 
 
 def test_pairs_are_made_by_name_whatever_the_order():
-    one = Scores(np.array([[1.0, 2.0], [3.0, 4.0]]), seeds=(7, 8), columns=("a", "b"))
-    other = Scores(np.array([[40.0, 30.0, 50.0], [20.0, 10.0, 60.0]]), seeds=(8, 7), columns=("b", "a", "c"))
+    one = Scores(np.array([[1.0, 2.0], [3.0, 4.0]]), seeds=(7, 8), patients=("a", "b"))
+    other = Scores(np.array([[40.0, 30.0, 50.0], [20.0, 10.0, 60.0]]), seeds=(8, 7), patients=("b", "a", "c"))
     first, second = pair(one, other)
     assert first.tolist() == [[1, 2], [3, 4]]
     assert second.tolist() == [[10, 20], [30, 40]]
 
 
 def test_only_what_both_have_is_paired():
-    one = Scores(np.array([[1.0, 2.0], [3.0, 4.0]]), seeds=(1, 2), columns=(10, 20))
-    other = Scores(np.array([[5.0], [6.0]]), seeds=(2, 3), columns=(20,))
+    one = Scores(np.array([[1.0, 2.0], [3.0, 4.0]]), seeds=(1, 2), budgets=(10, 20))
+    other = Scores(np.array([[5.0], [6.0]]), seeds=(2, 3), budgets=(20,))
     first, second = pair(one, other)
     assert (first.tolist(), second.tolist()) == ([[4.0]], [[5.0]])
     assert pair(one, Scores(np.zeros((1, 1)), (9,), (10,)))[0].size == 0
 
 
+def test_seeds_budgets_and_patients_are_paired_at_once():
+    values = np.arange(8.0).reshape(2, 2, 2)
+    one, other = (
+        Scores(values, (1, 2), (10, 20), ("a", "b")),
+        Scores(values[::-1, ::-1, ::-1], (2, 1), (20, 10), ("b", "a")),
+    )
+    first, second = pair(one, other)
+    np.testing.assert_array_equal(first, second)
+
+
 def test_scores_by_seed_alone_are_paired_by_seed():
     first, second = pair(Scores(np.array([1.0, 2.0]), (1, 2)), Scores(np.array([20.0, 10.0]), (2, 1)))
     assert (first.tolist(), second.tolist()) == ([1, 2], [10, 20])
-    with pytest.raises(StudyError, match="both by seed alone"):
+    with pytest.raises(StudyError, match="patients in both or in none"):
+        pair(Scores(np.ones((1, 1)), (1,), patients=(10,)), Scores(np.ones((1, 1)), (1,), budgets=(10,)))
+    with pytest.raises(StudyError, match="Expected budgets in both or in none"):
         pair(Scores(np.ones(1), (1,)), Scores(np.ones((1, 1)), (1,), (10,)))
 
 
 @pytest.mark.parametrize(
-    ("values", "seeds", "columns", "message"),
+    ("values", "seeds", "budgets", "message"),
     [
         (
             np.ones((2, 3)),
             (1, 2),
             (10, 20),
-            r"shape \(2, 3\) came with 2 seeds and 2 columns\. Expected the shape \(2, 2\)",
+            r"shape \(2, 3\) came with 2 seeds, 2 budgets and 0 patients\. Expected the shape \(2, 2\)",
         ),
         (np.ones((2, 2)), (1, 2), (), r"Expected the shape \(2,\)"),
         (
@@ -102,9 +114,9 @@ def test_scores_by_seed_alone_are_paired_by_seed():
         (np.ones((1, 2)), (1,), (10, 10), "the names 10 come more than once"),
     ],
 )
-def test_refuses_scores_without_a_name_a_number_or_a_place_of_their_own(values, seeds, columns, message):
+def test_refuses_scores_without_a_name_a_number_or_a_place_of_their_own(values, seeds, budgets, message):
     with pytest.raises(StudyError, match=message):
-        Scores(values, seeds, columns)
+        Scores(values, seeds, budgets)
 
 
 def test_refuses_lengths_that_differ():

@@ -61,12 +61,12 @@ def test_a_share_of_the_budgets_is_that_share():
 
 def test_seeds_are_paired_by_name_and_not_by_their_order():
     good, poor = scores(0.71, rng_seed=1), scores(0.70, rng_seed=2)
-    turned = Scores(poor.values[::-1], poor.seeds[::-1], poor.columns)
+    turned = Scores(poor.values[::-1], poor.seeds[::-1], poor.budgets)
     np.testing.assert_array_equal(
         penalty_matrix({"good": good, "poor": turned}).wins, penalty_matrix({"good": good, "poor": poor}).wins
     )
     # By order, which is what the public one does, the seeds' luck hides the difference.
-    by_order = Scores(turned.values, good.seeds, good.columns)
+    by_order = Scores(turned.values, good.seeds, good.budgets)
     assert penalty_matrix({"good": good, "poor": by_order}).wins[0, 1] == 0.0
     assert penalty_matrix({"good": good, "poor": turned}).wins[0, 1] == 1.0
 
@@ -89,6 +89,16 @@ def test_a_null_is_won_in_the_nominal_share():
         won += penalty_matrix(null).wins.sum()
     # 60 studies of 3 pairs; each pair is won by either side at 5 % of its budgets.
     assert 0.02 < won / 180 < 0.09
+
+
+def test_patients_are_averaged():
+    good, poor = scores(0.71, rng_seed=1), scores(0.70, rng_seed=2)
+    spread = np.array([-0.2, 0.0, 0.2])
+    by_patient = {
+        name: Scores(each.values[:, :, None] + spread, each.seeds, each.budgets, ("p1", "p2", "p3"))
+        for name, each in (("good", good), ("poor", poor))
+    }
+    np.testing.assert_array_equal(penalty_matrix(by_patient).wins, penalty_matrix({"good": good, "poor": poor}).wins)
 
 
 def test_averages_leave_out_what_was_not_compared():

@@ -46,32 +46,32 @@ def test_the_bounds_hold_the_median_as_often_as_they_say():
 
 
 def test_a_saving_is_one_minus_the_ratio_seed_by_seed():
-    found = saving([10, 20, 30, 40, 50, 60], [20, 40, 60, 80, 100, 120], last=100, reference_last=200)
+    found = saving([10, 20, 30, 40, 50, 60], [20, 40, 60, 80, 100, 120], last=100, baseline_last=200)
     assert (found.low, found.high, found.lower, found.upper) == (0.5, 0.5, 0.5, 0.5)
     assert (found.known, found.seeds) == (6, 6)
 
 
 def test_a_reference_that_never_arrived_leaves_only_the_least_that_was_saved():
-    found = saving([20], [math.inf], last=100, reference_last=80)
+    found = saving([20], [math.inf], last=100, baseline_last=80)
     assert (found.low, found.high, found.known) == (0.75, 1.0, 0)
 
 
 def test_a_strategy_that_never_arrived_leaves_only_the_most_that_it_may_have_saved():
-    found = saving([math.inf], [200], last=100, reference_last=200)
+    found = saving([math.inf], [200], last=100, baseline_last=200)
     assert (found.low, found.high) == (-math.inf, 0.5)
 
 
 def test_where_neither_arrived_nothing_is_known():
-    found = saving([math.inf], [math.inf], last=100, reference_last=100)
+    found = saving([math.inf], [math.inf], last=100, baseline_last=100)
     assert (found.low, found.high) == (-math.inf, 1.0)
 
 
 def test_bounds_hold_whatever_the_runs_that_were_cut_would_have_needed():
     rng = np.random.default_rng(2)
-    needs, reference = rng.uniform(5, 60, 9), rng.uniform(5, 60, 9)
-    whole = saving(needs, reference, last=60, reference_last=60)
+    needs, baseline = rng.uniform(5, 60, 9), rng.uniform(5, 60, 9)
+    whole = saving(needs, baseline, last=60, baseline_last=60)
     cut = saving(
-        np.where(needs > 30, math.inf, needs), np.where(reference > 40, math.inf, reference), last=30, reference_last=40
+        np.where(needs > 30, math.inf, needs), np.where(baseline > 40, math.inf, baseline), last=30, baseline_last=40
     )
     assert cut.known < 9
     assert cut.low <= whole.low == whole.high <= cut.high
@@ -79,7 +79,7 @@ def test_bounds_hold_whatever_the_runs_that_were_cut_would_have_needed():
 
 
 def test_few_seeds_bound_no_saving():
-    found = saving([10, 10], [20, 20], last=30, reference_last=30)
+    found = saving([10, 10], [20, 20], last=30, baseline_last=30)
     assert (found.lower, found.upper) == (-math.inf, 1.0)
 
 
@@ -91,6 +91,10 @@ def test_refuses_what_is_no_amount(values):
 
 def test_refuses_seeds_that_do_not_match_and_a_confidence_that_is_none():
     with pytest.raises(StudyError, match="Expected the same seeds"):
-        saving([1.0], [1.0, 2.0], last=3, reference_last=3)
+        saving([1.0], [1.0, 2.0], last=3, baseline_last=3)
+    with pytest.raises(StudyError, match="2 budgets came with 3 seeds"):
+        saving([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], last=[3, 3], baseline_last=3)
+    with pytest.raises(StudyError, match="2 budgets came with 1 seeds"):
+        summarise_target([1.0], first=[1, 2])
     with pytest.raises(StudyError, match="confidence is 95"):
         summarise_target([1.0], confidence=95)

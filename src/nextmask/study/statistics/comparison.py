@@ -18,10 +18,10 @@ Decision = Literal["better", "worse", "equivalent", "undecided"]
 
 @dataclass(frozen=True)
 class Row:
-    """One strategy in the table; ``difference``, ``p`` and ``decision`` are None for the reference itself.
+    """One strategy in the table; ``difference``, ``p`` and ``decision`` are None for the baseline itself.
 
-    ``p`` is adjusted by Holm over the comparisons with the reference. ``letters``: two strategies that share one cannot be
-    told apart. ``seeds`` are the strategy's own, ``paired`` those that the reference has too.
+    ``p`` is adjusted by Holm over the comparisons with the baseline. ``letters``: two strategies that share one cannot be
+    told apart. ``seeds`` are the strategy's own, ``paired`` those that the baseline has too.
     """
 
     strategy: str
@@ -38,7 +38,7 @@ class Row:
 class Comparison:
     """The table, best mean first; ``told_apart`` lists (better, worse) of all pairs, by Holm over all of them."""
 
-    reference: str
+    baseline: str
     margin: float
     confidence: float
     rows: tuple[Row, ...]
@@ -47,20 +47,20 @@ class Comparison:
 
 def compare(
     scores: Mapping[str, Scores],
-    reference: str,
+    baseline: str,
     *,
     rng: np.random.Generator,
     margin: float = 0.01,
     confidence: float = 0.95,
     draws: int = DRAWS,
 ) -> Comparison:
-    """Compare strategies with a reference and with one another.
+    """Compare strategies with a baseline and with one another.
 
     Args:
         scores: by strategy: (seeds, patients), for example the area under each patient's curve, or the Dice at the last
-            budget; or (seeds,), which leaves the luck of the test patients out. Budgets of one curve are not repetitions of
-            anything: make one number of them first.
-        reference: the strategy that the others are measured by.
+            budget; or (seeds,), which leaves the luck of the test patients out. No budgets: those of one curve are not
+            repetitions of anything.
+        baseline: the strategy that the others are measured by.
         rng: of the bootstrap.
         margin: the largest difference that would not matter in practice; half the width of the region of practical
             equivalence.
@@ -68,35 +68,33 @@ def compare(
         draws: of the bootstrap; p is at least 2 / (draws + 1), so that many comparisons want many.
 
     Raises:
-        StudyError: a reference that is not there, or a strategy that shares no seed or patient with another.
+        StudyError: a baseline that is not there, scores by budget, or a strategy that shares no seed or patient with another.
     """
-    _check(scores, reference, margin)
+    _check(scores, baseline, margin)
     means = {
         name: interval_of_mean(s.values, rng=rng, confidence=confidence, draws=draws) for name, s in scores.items()
     }
     names = sorted(scores, key=lambda name: -means[name].estimate)
-    pairs = {
-        (one, other): _difference(scores, one, other, rng, confidence, draws) for one, other in combinations(names, 2)
-    }
-    p_of_pairs = dict(zip(pairs, holm([found.p for found in pairs.values()]), strict=True))
-    apart = [_ordered(names, pairs[names]) for names, p in p_of_pairs.items() if p <= 1 - confidence]
+    pairs = {both: _difference(scores, *both, rng, confidence, draws) for both in combinations(names, 2)}
+    of_pairs = zip(pairs.items(), holm([found.p for found in pairs.values()]), strict=True)
+    apart = tuple(_better_first(both, found) for (both, found), p in of_pairs if p <= 1 - confidence)
     letters = dict(zip(names, letters_of(names, apart), strict=True))
-    others = {name: _against(pairs, name, reference) for name in names if name != reference}
-    adjusted = dict(zip(others, holm([found.p for found in others.values()]), strict=True))
-    rows = [
+    against = {name: _against(pairs, name, baseline) for name in names if name != baseline}
+    adjusted = dict(zip(against, holm([found.p for found in against.values()]), strict=True))
+    rows = tuple(
         Row(
             strategy=name,
             seeds=len(scores[name].seeds),
-            paired=len(set(scores[name].seeds) & set(scores[reference].seeds)),
+            paired=len(set(scores[name].seeds) & set(scores[baseline].seeds)),
             mean=means[name],
-            difference=others.get(name),
-            p=None if name == reference else float(adjusted[name]),
-            decision=None if name == reference else decide(others[name].interval, float(adjusted[name]), margin),
+            difference=against.get(name),
+            p=float(adjusted[name]) if name in adjusted else None,
+            decision=decide(against[name].interval, float(adjusted[name]), margin) if name in adjusted else None,
             letters=letters[name],
         )
         for name in names
-    ]
-    return Comparison(reference, margin, confidence, tuple(rows), tuple(apart))
+    )
+    return Comparison(baseline, margin, confidence, rows, apart)
 
 
 def decide(interval: Interval, p: float, margin: float) -> Decision:
@@ -152,24 +150,30 @@ def _difference(
     return interval_of_difference(first, second, rng=rng, confidence=confidence, draws=draws)
 
 
-def _against(pairs: Mapping[tuple[str, str], Difference], name: str, reference: str) -> Difference:
-    if (name, reference) in pairs:
-        return pairs[name, reference]
-    found = pairs[reference, name]
+def _against(pairs: Mapping[tuple[str, str], Difference], name: str, baseline: str) -> Difference:
+    if (name, baseline) in pairs:
+        return pairs[name, baseline]
+    found = pairs[baseline, name]
     same = found.interval
     return Difference(Interval(-same.estimate, -same.upper, -same.lower, same.confidence), found.p)
 
 
-def _ordered(names: tuple[str, str], difference: Difference) -> tuple[str, str]:
+def _better_first(both: tuple[str, str], difference: Difference) -> tuple[str, str]:
     """Put the better one first: on the seeds that both have, which need not be the order of their means."""
-    return names if difference.interval.estimate > 0 else (names[1], names[0])
+    return both if difference.interval.estimate > 0 else (both[1], both[0])
 
 
-def _check(scores: Mapping[str, Scores], reference: str, margin: float) -> None:
-    if reference not in scores or len(scores) < 2:
+def _check(scores: Mapping[str, Scores], baseline: str, margin: float) -> None:
+    if baseline not in scores or len(scores) < 2:
         raise StudyError(
-            f"{reference!r} is to be the reference of {', '.join(scores) or 'no strategies'}. Expected one of at least two "
+            f"{baseline!r} is to be the baseline of {', '.join(scores) or 'no strategies'}. Expected one of at least two "
             "strategies. Name one that was run, a random one by preference."
+        )
+    curves = [name for name, each in scores.items() if each.budgets]
+    if curves:
+        raise StudyError(
+            f"the scores of {', '.join(curves)} come by budget. Expected one number a seed and patient, or a seed. Take "
+            "area_under_budget_curve, or the last budget."
         )
     if not margin >= 0:
         raise StudyError(f"margin is {margin}. Expected 0 or more. Take the difference in score that would not matter.")

@@ -49,13 +49,18 @@ def foreground_efficiency(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], ful
             f"the strategies start at {start:.3f} and all labels give {full_score:.3f}. Expected a start below. FG-Eff is "
             "not defined here: compare areas under the curve over foreground instead."
         )
+    idle = [name for name, (share, _) in arrays.items() if share.max() <= origin]
+    if idle:
+        raise StudyError(
+            f"{', '.join(idle)} annotated no foreground beyond a share of {origin:g}. Expected some after the first budget. "
+            "Leave the strategy out, or look why its queries hold none."
+        )
     return {name: _gamma(share, scores, origin, start, full_score) for name, (share, scores) in arrays.items()}
 
 
 def _gamma(share: Array, scores: Array, origin: float, start: float, full: float) -> float:
-    x, y = share.ravel() - origin, scores.ravel()
-    # Only the run's own first points may lie before the common origin; there the exponential would explode.
-    x = np.maximum(x, 0.0)
+    # A first budget that lies before the common origin counts as lying on it.
+    x, y = np.maximum(share.ravel() - origin, 0.0), scores.ravel()
     span = float(x.max())
 
     def misfit(steepness: float) -> float:

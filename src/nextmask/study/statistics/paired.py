@@ -16,43 +16,48 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of one strategy: a row a seed, a column a budget or a test patient.
+    """The scores of one strategy, with a name for every seed, budget and patient.
 
-    ``values`` are (seeds, columns), or (seeds,) where there is one number a seed, as an area under a curve is; then
-    ``columns`` is empty. ``seeds`` and ``columns`` name rows and columns: two strategies are paired by these names, never
-    by their order. A budget that was skipped is a column that is not there, not a NaN. Raises StudyError if names and
-    shape disagree, a name comes twice, or a value is not finite.
+    ``values`` are (seeds, budgets, patients); an axis without names is not there, so that a curve a seed is (seeds,
+    budgets), and one number a seed (seeds,). Two strategies are paired by these names, never by their order. A budget that
+    was skipped is a column that is not there, not a NaN. Raises StudyError if names and shape disagree, a name comes
+    twice, or a value is not finite.
     """
 
     values: Array
     seeds: tuple[Hashable, ...]
-    columns: tuple[Hashable, ...] = ()
+    budgets: tuple[Hashable, ...] = ()
+    patients: tuple[Hashable, ...] = ()
 
     def __post_init__(self) -> None:
-        named = (len(self.seeds), len(self.columns)) if self.columns else (len(self.seeds),)
-        if self.values.shape != named:
+        expected = tuple(len(names) for names in self.axes)
+        if self.values.shape != expected:
             raise StudyError(
-                f"scores of shape {self.values.shape} came with {len(self.seeds)} seeds and {len(self.columns)} columns. "
-                f"Expected the shape {named}. Name every row and every column, and leave out what was not run."
+                f"scores of shape {self.values.shape} came with {len(self.seeds)} seeds, {len(self.budgets)} budgets and "
+                f"{len(self.patients)} patients. Expected the shape {expected}. Name what was run, and leave out the rest."
             )
-        for names in (self.seeds, self.columns):
+        for names in self.axes:
             _check_distinct(names)
         check_finite(self.values, "scores")
 
+    @property
+    def axes(self) -> tuple[tuple[Hashable, ...], ...]:
+        """Return the names along each axis of the values."""
+        return (self.seeds, *(names for names in (self.budgets, self.patients) if names))
+
 
 def pair(one: Scores, other: Scores) -> tuple[Array, Array]:
-    """Return the values of two strategies on the seeds and columns that both have, rows and columns in one order.
+    """Return the values of two strategies on the seeds, budgets and patients that both have, in one order.
 
-    Where they share no seed or no column, the arrays are empty. Raises StudyError if only one of them has columns.
+    Where they share none of a kind, the arrays are empty. Raises StudyError if only one of them has budgets, or patients.
     """
-    if bool(one.columns) != bool(other.columns):
+    if (bool(one.budgets), bool(one.patients)) != (bool(other.budgets), bool(other.patients)):
         raise StudyError(
-            f"scores of shape {one.values.shape} were paired with scores of shape {other.values.shape}. Expected both by "
-            "seed and column, or both by seed alone. Average the columns of one, or give those of the other."
+            f"scores of shape {one.values.shape} were paired with scores of shape {other.values.shape}. Expected budgets in "
+            "both or in none, and patients in both or in none. Average those of one, or give those of the other."
         )
-    seeds = _shared(one.seeds, other.seeds)
-    columns = _shared(one.columns, other.columns)
-    return _taken(one, seeds, columns), _taken(other, seeds, columns)
+    shared = [_shared(first, second) for first, second in zip(one.axes, other.axes, strict=True)]
+    return _taken(one, shared), _taken(other, shared)
 
 
 def paired_t_test(one: ArrayLike, other: ArrayLike) -> float:
@@ -137,8 +142,6 @@ def _shared(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Hashable
     return [name for name in one if name in kept]
 
 
-def _taken(scores: Scores, seeds: Sequence[Hashable], columns: Sequence[Hashable]) -> Array:
-    rows = [scores.seeds.index(name) for name in seeds]
-    if not scores.columns:
-        return scores.values[rows]
-    return scores.values[np.ix_(rows, [scores.columns.index(name) for name in columns])]
+def _taken(scores: Scores, kept: Sequence[Sequence[Hashable]]) -> Array:
+    places = [[names.index(name) for name in some] for names, some in zip(scores.axes, kept, strict=True)]
+    return scores.values[np.ix_(*places)]

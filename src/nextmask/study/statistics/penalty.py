@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -50,7 +50,8 @@ def penalty_matrix(scores: Mapping[str, Scores], *, alpha: float = 0.05, correct
     Mended: seeds are paired by name, not by order; a pair's wins are divided by the budgets that this very pair was tested
     at, so that 1 is the maximum whatever a strategy skipped.
 
-    ``scores`` are (seeds, budgets) a strategy. ``corrected`` applies Holm's correction over all pairs and budgets.
+    ``scores`` have budgets; patients, where there are any, are averaged. ``corrected`` applies Holm's correction over all
+    pairs and budgets.
     Raises StudyError for fewer than two strategies, or scores without budgets.
     """
     _check(scores)
@@ -70,14 +71,19 @@ def penalty_matrix(scores: Mapping[str, Scores], *, alpha: float = 0.05, correct
 def _tests(scores: Mapping[str, Scores], names: tuple[str, ...], i: int, j: int) -> list[tuple[int, int, float]]:
     """Test two strategies at every budget that both have: who is ahead, who is behind, p."""
     one, other = pair(scores[names[i]], scores[names[j]])
-    if len(one) < 2:
+    if len(one) < 2 or not one.size:
         return []
-    columns = zip(one.T, other.T, strict=True)
-    return [(*((i, j) if a.mean() > b.mean() else (j, i)), paired_t_test(a, b)) for a, b in columns]
+    at_budgets = zip(_by_budget(one), _by_budget(other), strict=True)
+    return [(*((i, j) if a.mean() > b.mean() else (j, i)), paired_t_test(a, b)) for a, b in at_budgets]
+
+
+def _by_budget(values: Array) -> Array:
+    """Turn (seeds, budgets) or (seeds, budgets, patients) into (budgets, seeds)."""
+    return values.mean(2).T if values.ndim == 3 else values.T
 
 
 def _check(scores: Mapping[str, Scores]) -> None:
-    bare: list[Hashable] = [name for name, each in scores.items() if not each.columns]
+    bare = [name for name, each in scores.items() if not each.budgets]
     if len(scores) < 2 or bare:
         raise StudyError(
             f"a penalty matrix was asked for of {len(scores)} strategies, {len(bare)} of them without budgets. Expected "

@@ -33,7 +33,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Saving:
-    """The share of what a reference spends that a strategy saves until the target: 0.62 is 62 % less, below 0 is more.
+    """The share of what a baseline spends that a strategy saves until the target: 0.62 is 62 % less, below 0 is more.
 
     ``low`` and ``high`` are the median over seeds; they differ where a seed never reached the target, because then only
     bounds are known. ``lower`` and ``upper`` bound the median at ``confidence``; -inf and 1 say nothing. ``seeds`` are
@@ -56,6 +56,8 @@ def summarise_target(spent: ArrayLike, *, first: ArrayLike | None = None, confid
     mean over those that arrived would praise a strategy for failing. ``first`` is the first budget, of all or a seed each.
     """
     values = _checked(spent)
+    if first is not None:
+        _check_length(values, first)
     lower, upper = _around_median(values, confidence)
     at_once = 0 if first is None else int(np.count_nonzero(values <= np.asarray(first)))
     reached = int(np.count_nonzero(np.isfinite(values)))
@@ -64,26 +66,28 @@ def summarise_target(spent: ArrayLike, *, first: ArrayLike | None = None, confid
 
 
 def saving(
-    spent: ArrayLike, reference: ArrayLike, *, last: ArrayLike, reference_last: ArrayLike, confidence: float = 0.95
+    spent: ArrayLike, baseline: ArrayLike, *, last: ArrayLike, baseline_last: ArrayLike, confidence: float = 0.95
 ) -> Saving:
-    """Say how much less a strategy spends than a reference until the target, paired by seed, with what is not known.
+    """Say how much less a strategy spends than a baseline until the target, paired by seed, with what is not known.
 
-    1 - spent / reference. Where one never arrived, all that is known is that it needs more than it had spent at its end,
+    1 - spent / baseline. Where one never arrived, all that is known is that it needs more than it had spent at its end,
     so that the share lies between two bounds; the median of the lower ones and of the higher ones are given.
 
     Args:
         spent: (seeds,) of the strategy, inf where it never reached the target; row i is the same seed in all of these.
-        reference: (seeds,) of the reference.
+        baseline: (seeds,) of the baseline.
         last: what the strategy had spent at its end, (seeds,) or one number.
-        reference_last: the same of the reference.
+        baseline_last: the same of the baseline.
         confidence: of the bounds on the median, by ranks; fewer than 6 seeds give none at 0.95.
     """
-    values, others = _checked(spent), _checked(reference)
+    values, others = _checked(spent), _checked(baseline)
     check_same_shape(values, others)
+    for ends in (last, baseline_last):
+        _check_length(values, ends)
     known = np.isfinite(values) & np.isfinite(others)
     # Where neither arrived these are 1 and -inf: nothing is known at all.
     most = 1 - np.minimum(values, last) / others
-    least = 1 - values / np.minimum(others, reference_last)
+    least = 1 - values / np.minimum(others, baseline_last)
     return Saving(
         low=float(np.median(least)),
         high=float(np.median(most)),
@@ -118,3 +122,11 @@ def _checked(spent: ArrayLike) -> Array:
             "arrived. Take what spent_to_target returns."
         )
     return values
+
+
+def _check_length(values: Array, given: ArrayLike) -> None:
+    if np.shape(given) not in ((), values.shape):
+        raise StudyError(
+            f"{np.size(given)} budgets came with {len(values)} seeds. Expected one a seed, or one for all. Give what each seed "
+            "had spent."
+        )
