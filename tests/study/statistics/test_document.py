@@ -21,10 +21,13 @@ def test_the_table_of_seeds_is_what_the_code_computes():
         assert [float(each) for each in smallest] == pytest.approx(found, abs=0.006)
 
 
-def test_the_example_runs_as_it_is_written(capsys):
+def test_the_examples_run_as_they_are_written(capsys):
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
         exec(compile(block, "docs/statistics.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("With 4 seeds and paired t-tests")
+    said, *rows = capsys.readouterr().out.splitlines()
+    assert said.startswith("With 4 seeds and paired t-tests")
+    assert [row.split()[0] for row in rows] == ["typiclust", "random"]
+    assert rows[0].endswith("better a")
 
 
 def test_every_function_it_names_is_there():

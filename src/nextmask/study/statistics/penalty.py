@@ -50,13 +50,12 @@ def penalty_matrix(scores: Mapping[str, Scores], *, alpha: float = 0.05, correct
     Mended: seeds are paired by name, not by order; a pair's wins are divided by the budgets that this very pair was tested
     at, so that 1 is the maximum whatever a strategy skipped.
 
-    ``scores`` have budgets; patients, where there are any, are averaged. ``corrected`` applies Holm's correction over all
-    pairs and budgets.
-    Raises StudyError for fewer than two strategies, or scores without budgets.
+    ``scores`` have budgets; patients, where there are any, are averaged. ``corrected`` applies Holm's correction over
+    all pairs and budgets. Raises StudyError for fewer than two strategies, or scores without budgets.
     """
     _check(scores)
     names = tuple(scores)
-    tests = [test for pair_of in combinations(range(len(names)), 2) for test in _tests(scores, names, *pair_of)]
+    tests = [test for i, j in combinations(range(len(names)), 2) for test in _tests(scores, names, i, j)]
     p = np.array([test[2] for test in tests])
     significant = (holm(p) if corrected else p) < alpha
     counts = np.zeros((2, len(names), len(names)), dtype=np.int64)
