@@ -91,7 +91,7 @@ def test_scores_by_seed_alone_are_paired_by_seed():
     with pytest.raises(StudyError, match="patients in both or in none"):
         pair(Scores(np.ones((1, 1)), (1,), patients=(10,)), Scores(np.ones((1, 1)), (1,), budgets=(10,)))
     with pytest.raises(StudyError, match="Expected budgets in both or in none"):
-        pair(Scores(np.ones(1), (1,)), Scores(np.ones((1, 1)), (1,), (10,)))
+        pair(Scores(np.ones(1), (1,)), Scores(np.ones((1, 1)), (1,), patients=("a",)))
 
 
 @pytest.mark.parametrize(

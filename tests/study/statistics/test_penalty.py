@@ -93,10 +93,11 @@ def test_a_null_is_won_in_the_nominal_share():
 
 def test_patients_are_averaged():
     good, poor = scores(0.71, rng_seed=1), scores(0.70, rng_seed=2)
-    spread = np.array([-0.2, 0.0, 0.2])
+    # Apart, patients are all noise; on average they are the curve.
+    noise = np.random.default_rng(0).normal(0, 0.3, (2, 4, 3, 1)) * np.array([-1.0, 0.0, 1.0])
     by_patient = {
-        name: Scores(each.values[:, :, None] + spread, each.seeds, each.budgets, ("p1", "p2", "p3"))
-        for name, each in (("good", good), ("poor", poor))
+        name: Scores(each.values[:, :, None] + apart, each.seeds, each.budgets, ("p1", "p2", "p3"))
+        for (name, each), apart in zip({"good": good, "poor": poor}.items(), noise, strict=True)
     }
     np.testing.assert_array_equal(penalty_matrix(by_patient).wins, penalty_matrix({"good": good, "poor": poor}).wins)
 

@@ -39,18 +39,18 @@ def interval_of_mean(
     """Bound the mean score of a strategy, for seeds and test patients like these but not these.
 
     A hierarchical bootstrap of residuals: each draw picks seeds anew and, apart from them, patients anew, and adds what
-    these deviate from the mean. Three corrections make it hold with few of either:
+    these deviate from the mean. Two corrections make it hold with few of either:
 
-    - Deviations are stretched by sqrt(n / (n - 1)), because they lie closer to their own mean than to the truth.
-    - They are stretched once more by sqrt((n - 1) / chi2), drawn anew each time, because their spread is not known but
-      estimated from n. For normal scores this makes Student's t out of a normal distribution.
+    - Deviations of n are stretched by sqrt(n / chi2), chi2 of n - 1 degrees of freedom drawn anew each time: they lie closer
+      to their own mean than to the truth, and their spread is itself an estimate. For normal scores this makes Student's t
+      out of a normal distribution.
     - Those of patients are shrunken to what patients have in common over the seeds, because noise of single scores is in
       those of seeds already.
 
     Source: A. C. Davison and D. V. Hinkley, "Bootstrap methods and their application", 1997, section 3.8; J. R. Carpenter,
     H. Goldstein and J. Rasbash, "A novel bootstrap procedure for assessing the relationship between class size and
-    achievement", JRSS C 52, 2003 (residuals made to have the estimated variance). The second stretch is ours; tests hold
-    its coverage.
+    achievement", JRSS C 52, 2003 (residuals made to have the estimated variance). The stretch is ours; tests hold its
+    coverage.
 
     Args:
         values: (seeds, patients), every seed scored on the same patients; or one array a seed, each on patients of its
@@ -160,7 +160,7 @@ def _draw_level(deviations: Array, rng: np.random.Generator, draws: int) -> Arra
             for start in range(0, draws, step)
         ]
     )
-    return picked * np.sqrt(members / (members - 1)) * np.sqrt((members - 1) / rng.chisquare(members - 1, draws))
+    return picked * np.sqrt(members / rng.chisquare(members - 1, draws))
 
 
 def _interval(mean: float, drawn: Array | None, confidence: float) -> Interval:
