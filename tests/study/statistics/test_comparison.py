@@ -114,6 +114,7 @@ def test_the_better_one_of_a_pair_is_so_on_the_seeds_that_both_have():
         (0.005, 0.05, 0.01, "undecided"),
         (-0.05, -0.02, 0.01, "worse"),
         (-0.05, -0.02, 0.2, "undecided"),
+        (-0.05, -0.005, 0.01, "undecided"),
         (-0.009, 0.01, 0.5, "equivalent"),
         (0.002, 0.009, 0.001, "equivalent"),
         (-0.02, 0.02, 0.9, "undecided"),
