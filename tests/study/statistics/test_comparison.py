@@ -135,6 +135,10 @@ def test_letters_are_shared_by_those_and_only_those_that_cannot_be_told_apart():
         letters = dict(zip(names, letters_of(names, apart), strict=True))
         for one, other in pairs:
             assert bool(set(letters[one]) & set(letters[other])) == ((one, other) not in apart)
+        groups = [
+            {name for name in names if letter in letters[name]} for letter in sorted(set("".join(letters.values())))
+        ]
+        assert not any(one <= other for i, one in enumerate(groups) for j, other in enumerate(groups) if i != j)
 
 
 def test_the_first_strategy_has_the_first_letter():

@@ -129,7 +129,7 @@ def letters_of(names: Sequence[str], apart: Iterable[tuple[str, str]]) -> list[s
     groups = [frozenset(names)]
     for one, other in apart:
         split = [g - {name} for g in groups for name in ((one, other) if {one, other} <= g else ("",))]
-        groups = [g for i, g in enumerate(split) if not any(g < h or (g == h and j < i) for j, h in enumerate(split))]
+        groups = [g for g in split if not any(g < h for h in split)]
     groups.sort(key=lambda group: [name not in group for name in names])
     return ["".join(_letter(i) for i, group in enumerate(groups) if name in group) for name in names]
 
