@@ -120,7 +120,7 @@ def readers(folder: Path, seeds: int) -> Iterator[str]:
     yield HEAD_OF_READERS
     yield f"| as they are | | | {listed(real)} | |"
     print("real", listed(real))
-    for jitter, smooth, uneven in product((0.2, 0.3, 0.4, 0.5), (3.0, 6.0, 10.0), (0.0, 1.0)):
+    for jitter, smooth, uneven in product((0.2, 0.25, 0.3, 0.4), (3.0, 6.0, 10.0), (0.0, 1.0)):
         error = replace(ReaderError(), jitter=jitter, smooth=smooth, uneven=uneven, missed=1e-9)
         found = np.stack([simulated(pair, error, seeds) for pair in pairs])
         off = (
@@ -182,7 +182,7 @@ def missed(pairs: list[list[np.ndarray]]) -> str:
     size, gone = np.array(sizes), np.array(lacking)
     tried = np.arange(2.0, 80.0, 0.5)
     chance = np.exp(-size / tried[:, None])
-    likelihood = np.where(gone, np.log(chance), np.log1p(-chance)).sum(axis=1)
+    likelihood = np.where(gone, -size / tried[:, None], np.log1p(-chance)).sum(axis=1)
     best = tried[likelihood.argmax()]
     inside = tried[likelihood > likelihood.max() - 1.92]
     small = ", ".join(f"{n}{' (lacking)' if was else ''}" for n, was in sorted(zip(sizes, lacking, strict=True))[:8])

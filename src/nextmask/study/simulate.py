@@ -9,10 +9,10 @@ from typing import Any
 
 from nextmask.data.splits import write_split
 from nextmask.errors import StudyError, TooFew
-from nextmask.study.annotations import Oracle
 from nextmask.study.cohort import SPLITS, Cohort, write_cases
 from nextmask.study.config import FILE, StudyConfig, read_config
 from nextmask.study.ledger import Ledger
+from nextmask.study.oracle import Oracle, Truth
 from nextmask.study.study import Report, Study
 
 FOLDER = "simulations"
@@ -39,7 +39,8 @@ def simulate(
         strategy: name of the strategy.
         query_size: samples a round.
         seed: of the strategy and of the training.
-        settings: other values of study.toml for this simulation, for example ``{"supervision": "scribble"}``.
+        settings: other values of study.toml for this simulation, for example ``{"supervision": "scribble"}``
+            or ``{"reader_error": 1.0}``.
         options: options of the strategy.
 
     Raises:
@@ -48,7 +49,7 @@ def simulate(
     parent = Study(folder)
     name = _name(strategy, query_size, seed, settings or {}, options or {})
     study = _open(parent, parent.folder / FOLDER / name, {"seed": seed, **(settings or {})}, report)
-    oracle = _oracle(study.config)
+    oracle = Oracle(study.config)
     while not _finished(study, rounds):
         _advance(study, oracle, strategy, query_size, options or {})
     return study
@@ -74,7 +75,11 @@ def _open(parent: Study, folder: Path, changes: Mapping[str, Any], report: Repor
             f"{folder} holds a simulation with other settings than the study has now. Expected the same. "
             "Delete that folder to play it anew, or put the settings of study.toml back."
         )
-    return Study(folder, report=report)
+    return Study(folder, report=report, truth=_truth(config))
+
+
+def _truth(config: StudyConfig) -> Truth:
+    return Truth(config.mask_codes, len(config.classes))
 
 
 def _has_begun(folder: Path) -> bool:
@@ -88,7 +93,8 @@ def _create(parent: Study, folder: Path, config: StudyConfig, report: Report | N
     cohort = _with_references(parent.cohort, config.supervision)
     write_cases(folder, cohort)
     write_split(folder / SPLITS, cohort.cases, cohort.side, cohort.scans, by=config.split_by)
-    return Study.create(folder, config, cohort=cohort, report=report)
+    Study.create(folder, config, cohort=cohort)
+    return Study(folder, report=report, truth=_truth(config))
 
 
 def _config(parent: Study, folder: Path, changes: Mapping[str, Any]) -> StudyConfig:
@@ -113,19 +119,15 @@ def _config(parent: Study, folder: Path, changes: Mapping[str, Any]) -> StudyCon
 
 def _with_references(cohort: Cohort, supervision: str) -> Cohort:
     """Keep the test cases, and the cases of the pool that the oracle knows."""
+    source = "scribble" if supervision == "scribble" else "mask"
     rows = zip(cohort.cases, cohort.scans, strict=True)
-    kept = [(c, s) for c, s in rows if cohort.side[c.id] == "test" or getattr(c, supervision) is not None]
+    kept = [(c, s) for c, s in rows if cohort.side[c.id] == "test" or getattr(c, source) is not None]
     if not any(cohort.side[case.id] == "pool" for case, _ in kept):
         raise StudyError(
-            f"no case of the pool has a {supervision}. Expected the truth that an oracle draws from. Give it in the "
-            f"{supervision} column of cases.csv, or with --{supervision}s, when the study is made."
+            f"no case of the pool has a {source}. Expected the truth that an oracle draws from. Give it in the "
+            f"{source} column of cases.csv, or with --{source}s, when the study is made."
         )
     return Cohort(tuple(case for case, _ in kept), tuple(scan for _, scan in kept), cohort.side)
-
-
-def _oracle(config: StudyConfig) -> Oracle:
-    codes = config.scribble_codes if config.supervision == "scribble" else config.mask_codes
-    return Oracle(config.supervision, codes)
 
 
 def _finished(study: Study, rounds: int) -> bool:
