@@ -128,8 +128,8 @@ def test_two_simulated_readings_agree_as_the_two_real_ones_do(shared_data) -> No
         truth = _near(read_mask(folder / row["mask"])[0])
         pairs = [(reread(truth, rng, 1.0), reread(truth, rng, 1.0)) for rng in map(_rng, range(20))]
         scores.append([np.mean([_dice(*pair, label) for pair in pairs]) for label in (1, 2, 3)])
-    assert np.min(scores) >= 0.947
-    assert np.max(scores) <= 0.986
+    assert np.min(scores) >= 0.947 - 0.003  # means of 20 pairs of readings are that uncertain
+    assert np.max(scores) <= 0.986 + 0.003
 
 
 def _near(mask: np.ndarray) -> np.ndarray:

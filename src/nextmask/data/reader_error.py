@@ -24,7 +24,7 @@ class ReaderError:
     once in e times, a smaller one more often.
     """
 
-    jitter: float = 0.27
+    jitter: float = 0.25
     smooth: float = 6.0
     uneven: float = 1.0
     missed: float = 20.0
