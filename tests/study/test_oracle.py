@@ -19,7 +19,7 @@ from nextmask.study.annotations import Drawn
 from nextmask.study.cost import correcting_minutes, drawing_minutes, estimated_minutes
 from nextmask.study.oracle import Oracle, Truth
 from nextmask.study.scores import OF_CLASSES
-from nextmask.study.simulate import simulate
+from nextmask.study.simulate import _predictions, simulate
 from nextmask.study.study import Study
 
 PLAY = {"strategy": "random", "query_size": 3, "seed": 4, "rounds": 1}
@@ -129,6 +129,33 @@ def test_scribbles_of_a_case_without_mask_cost_what_was_estimated(study):
     config = study.config.model_copy(update={"supervision": "scribble"})
     case, sample = replace(study.pool.cases[0], mask=None), study.pool.samples[2]
     assert Oracle(config)(case, sample).minutes == estimated_minutes(study.pool, config)[2]
+
+
+def test_correcting_a_right_prediction_costs_a_look_and_gives_the_same_mask(study):
+    case, sample, truth = study.pool.cases[0], study.pool.samples[2], _truth(study, 2)
+    assert truth.any()
+    drawn = Oracle(study.config)(case, sample)
+    right = Oracle(study.config, lambda sample: truth)(case, sample)
+    wrong = Oracle(study.config, lambda sample: np.zeros_like(truth))(case, sample)
+    assert right.minutes == pytest.approx(0.5 + 0.1)
+    assert right.minutes < wrong.minutes <= drawn.minutes
+    np.testing.assert_array_equal(right.mask, drawn.mask)
+
+
+def test_a_simulated_reader_corrects_the_last_segmenter_from_the_second_round_on(home):
+    play = {**PLAY, "rounds": 2, "query_size": 8}
+    drew, corrected = simulate(home, **play), simulate(home, settings={"supervision": "corrected"}, **play)
+    assert [round.masks for round in drew.rounds] == [round.masks for round in corrected.rounds]
+    assert drew.rounds[0].minutes == corrected.rounds[0].minutes
+    one, other = drew.rounds[1].minutes, corrected.rounds[1].minutes
+    assert all(other[name] <= one[name] for name in one)
+    assert _predictions(drew) is None
+    shown, sample = _predictions(corrected), corrected.pool.samples[3]
+    segmenter, cache = corrected.load_segmenter(corrected.rounds[-1].segmenter), corrected.labels.cache
+    whole = segmenter.predict(np.asarray(cache.image(sample.case), np.float32)).argmax(axis=0)
+    assert shown(sample).shape == sample.region.shape
+    assert cache.placements[sample.case].full == whole.shape  # nothing was resampled, so that they can be compared
+    np.testing.assert_array_equal(shown(sample), whole[sample.region.slices])
 
 
 def test_every_simulated_annotation_records_its_minutes_and_its_foreground(home):

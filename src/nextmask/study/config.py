@@ -66,9 +66,10 @@ class StudyConfig(BaseModel):
         {}, description="other codes in mask files: {255 = 1}, or {9 = 'ignore'} for not annotated"
     )
     scribble_codes: Codes = Field({}, description="other codes in scribble files")
-    supervision: Literal["mask", "scribble", "drawn_scribble"] = Field(
+    supervision: Literal["mask", "corrected", "scribble", "drawn_scribble"] = Field(
         "mask",
-        description="what the oracle of a simulation draws: mask, scribble (from a file), drawn_scribble (made from the mask)",
+        description="what the oracle of a simulation draws: mask; corrected (the last segmenter's, in less time); "
+        "scribble (from a file); drawn_scribble (made from the mask)",
     )
     reader_error: float = Field(
         0.0,

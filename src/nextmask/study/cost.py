@@ -13,7 +13,8 @@ def estimated_minutes(pool: Pool, config: StudyConfig) -> np.ndarray:
     """Estimate the minutes of every sample, (samples,): opening its image, and so much for each slice to draw on.
 
     A slice counts whole, however little of it a box shows: what takes time is the structures, not the air around them.
-    Scribbles take their share of it. What is on a slice is not known yet, so every slice counts as a typical one.
+    Scribbles take their share of it. What is on a slice is not known yet, nor how right a prediction will be that is
+    corrected: every slice counts as a typical one that is drawn anew.
     """
     return np.array([typical_minutes(slices_of(sample), config) for sample in pool.samples])
 
@@ -42,4 +43,4 @@ def correcting_minutes(correction: Work, anew: Work, config: StudyConfig) -> flo
 
 def _share(config: StudyConfig) -> float:
     """Say what share of a mask's minutes is spent: scribbles are drawn faster."""
-    return 1.0 if config.supervision == "mask" else config.drawing.scribble
+    return config.drawing.scribble if config.supervision in ("scribble", "drawn_scribble") else 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from nextmask.data.images import read_mask
 from nextmask.data.pool import Case, Pool, Sample
 from nextmask.data.reader_error import reread
 from nextmask.data.scribbles import draw_scribble
-from nextmask.data.work import work_of
+from nextmask.data.work import work_of, work_of_correction
 from nextmask.errors import StudyError
 from nextmask.study.annotations import Drawn
 from nextmask.study.config import StudyConfig
-from nextmask.study.cost import drawing_minutes, slices_of, typical_minutes
+from nextmask.study.cost import correcting_minutes, drawing_minutes, slices_of, typical_minutes
 
 ERRING, SCRIBBLING = 0, 1
 """Streams of random numbers, so that a reader's scribbles do not change with the reader's errors."""
@@ -25,11 +25,12 @@ class Oracle:
     """Draws samples from the truth, as the settings say: ``supervision``, ``reader_error``, and minutes by ``drawing``.
 
     What is drawn at random is seeded by the study's seed and the sample: the same sample gets the same mask or scribble
-    whenever, and after whatever others, it is asked for.
+    whenever, and after whatever others, it is asked for. ``predicted`` returns what a segmenter shows of a sample to a
+    reader who corrects instead of drawing; that changes the minutes, not the mask.
     """
 
-    def __init__(self, config: StudyConfig):
-        self.config = config
+    def __init__(self, config: StudyConfig, predicted: Callable[[Sample], np.ndarray] | None = None):
+        self.config, self.predicted = config, predicted
 
     def __call__(self, case: Case, sample: Sample) -> Drawn | None:
         if self.config.supervision == "scribble":
@@ -39,7 +40,7 @@ class Oracle:
         mask = _part(case.mask, self.config.mask_codes, sample)
         if self.config.reader_error:
             mask = reread(mask, self._rng(sample, ERRING), self.config.reader_error)
-        minutes = drawing_minutes(work_of(mask), self.config)
+        minutes = self._minutes(mask, sample)
         if self.config.supervision == "drawn_scribble":
             mask = draw_scribble(mask, self._rng(sample, SCRIBBLING))
         return Drawn(mask, minutes)
@@ -52,6 +53,12 @@ class Oracle:
         if case.mask is None:
             return Drawn(scribble, typical_minutes(slices_of(sample), self.config))
         return Drawn(scribble, drawing_minutes(work_of(_part(case.mask, self.config.mask_codes, sample)), self.config))
+
+    def _minutes(self, mask: np.ndarray, sample: Sample) -> float:
+        anew = work_of(mask)
+        if self.predicted is None:
+            return drawing_minutes(anew, self.config)
+        return correcting_minutes(work_of_correction(self.predicted(sample), mask), anew, self.config)
 
     def _rng(self, sample: Sample, stream: int) -> np.random.Generator:
         name = int.from_bytes(hashlib.sha256(sample.id.encode()).digest()[:8], "big")

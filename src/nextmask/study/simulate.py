@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from nextmask.data.pool import Sample
+from nextmask.data.preprocess import mask_to_image
 from nextmask.data.splits import write_split
 from nextmask.errors import StudyError, TooFew
 from nextmask.study.cohort import SPLITS, Cohort, write_cases
@@ -49,9 +54,8 @@ def simulate(
     parent = Study(folder)
     name = _name(strategy, query_size, seed, settings or {}, options or {})
     study = _open(parent, parent.folder / FOLDER / name, {"seed": seed, **(settings or {})}, report)
-    oracle = Oracle(study.config)
     while not _finished(study, rounds):
-        _advance(study, oracle, strategy, query_size, options or {})
+        _advance(study, strategy, query_size, options or {})
     return study
 
 
@@ -137,14 +141,14 @@ def _finished(study: Study, rounds: int) -> bool:
     return len(done) >= rounds or not study.askable.any()
 
 
-def _advance(study: Study, oracle: Oracle, strategy: str, n: int, options: Mapping[str, Any]) -> None:
+def _advance(study: Study, strategy: str, n: int, options: Mapping[str, Any]) -> None:
     """Do what the latest round needs next."""
     rounds = study.rounds
     stage = rounds[-1].stage if rounds else "done"
     if stage == "done":
         _ask(study, strategy, n, options)
     elif stage == "annotate":
-        _draw(study, oracle)
+        _draw(study)
     elif stage == "train":
         study.train()
     else:
@@ -160,11 +164,26 @@ def _ask(study: Study, strategy: str, n: int, options: Mapping[str, Any]) -> Non
         study.query(few.available, strategy, **options)
 
 
-def _draw(study: Study, oracle: Oracle) -> None:
+def _draw(study: Study) -> None:
     """Let the oracle annotate; samples where it has nothing to draw are given up, and count as asked for."""
-    outcome = study.annotate(oracle, author="oracle")
+    outcome = study.annotate(Oracle(study.config, _predictions(study)), author="oracle")
     if outcome.refused:
         name, why = next(iter(outcome.refused.items()))
         raise StudyError(f"the oracle's masks of {len(outcome.refused)} samples cannot be used, first {name!r}: {why}")
     if outcome.missing:
         study.drop(dict.fromkeys(outcome.missing, "the oracle has nothing to draw there"), author="oracle")
+
+
+def _predictions(study: Study) -> Callable[[Sample], np.ndarray] | None:
+    """Return what the last segmenter shows of a sample, for a reader who corrects; None for others, and in the first round."""
+    trained = [round.segmenter for round in study.rounds if round.segmenter]
+    if study.config.supervision != "corrected" or not trained:
+        return None
+    segmenter, cache = study.load_segmenter(trained[-1]), study.labels.cache
+
+    @lru_cache(maxsize=1)  # of one case at a time: samples of a case are often asked for together
+    def of_case(case: int) -> np.ndarray:
+        image = np.asarray(cache.image(case), np.float32)
+        return mask_to_image(segmenter.predict(image), cache.placements[case])
+
+    return lambda sample: of_case(sample.case)[sample.region.slices]
