@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -25,7 +24,7 @@ STEP = 0.5
 TURNING, CORRECTION, FLAT = 0.5, 0.4, 0.15
 """How fast the pen turns with its line, how hard it is drawn back to it, and the slope below which it goes straight on."""
 WANDER, WAVE = 0.15, 12.0
-"""How far the pen wanders from its line, as a share of the line's level, and over how many voxels."""
+"""How far the pen wanders from its line, as a share of the line's level, and over how many voxels at least."""
 DEEPEST = 0.8
 """How deep a stroke may go, as a share of the deepest place: around that place it would blot."""
 FULLEST = 0.2
@@ -66,25 +65,21 @@ def draw_scribble(mask: np.ndarray, rng: np.random.Generator, style: ScribbleSty
         return np.stack([draw_scribble(each, rng, style) for each in mask])
     scribble = np.full(mask.shape, IGNORE, np.uint8)
     for label in np.unique(mask[(mask != IGNORE) & (mask != 0)]):
-        for structure in _parts(mask == label, EIGHT):
-            scribble[_inside(structure, rng, style)] = label
+        for box, structure in _parts(mask == label, EIGHT):
+            scribble[box][_inside(structure, rng, style)] = label
     scribble[_around(mask, rng, style)] = 0
     return scribble
 
 
 def _inside(structure: np.ndarray, rng: np.random.Generator, style: ScribbleStyle) -> np.ndarray:
     """Draw one stroke in a structure, (y, x) bool."""
-    box = tuple(
-        slice(max(found.start - 1, 0), found.stop + 1) for found in ndimage.find_objects(structure.view(np.uint8))[0]
-    )
-    small = structure[box]
     # Beyond the image there is nothing: a structure that it cuts has an edge there.
-    depth = ndimage.distance_transform_edt(np.pad(small, 1))[1:-1, 1:-1]
+    depth = ndimage.distance_transform_edt(np.pad(structure, 1))[1:-1, 1:-1]
     length = _varied(style.length, style.length_spread, rng) * np.count_nonzero(depth == 1)
-    length = min(length, FULLEST * np.count_nonzero(small))
+    length = min(length, FULLEST * np.count_nonzero(structure))
     target = min(_varied(style.depth, style.depth_spread, rng), 1) * depth.max()
-    stroke = np.zeros_like(structure)
-    stroke[box] = _follow(depth, small, target, length, rng, inwards=style.inwards)
+    stroke, starts = np.zeros_like(structure), np.argwhere(structure)
+    _follow(_Field.of(depth, structure), starts, target, length, rng, stroke, inwards=style.inwards)
     return stroke
 
 
@@ -93,16 +88,19 @@ def _around(mask: np.ndarray, rng: np.random.Generator, style: ScribbleStyle) ->
     background, stroke = mask == 0, np.zeros(mask.shape, bool)
     if background.all():
         centre, radius = rng.uniform(0.35, 0.65, 2) * mask.shape, EMPTY_RADIUS * min(mask.shape)
-        away = np.hypot(*(np.indices(mask.shape) - centre[:, None, None]))
-        return _follow(away, background, radius, style.turns * 2 * np.pi * radius, rng)
+        field = _Field.of(np.hypot(*(np.indices(mask.shape) - centre[:, None, None])), background)
+        _follow(field, np.argwhere(background), radius, style.turns * 2 * np.pi * radius, rng, stroke)
+        return stroke
     away = ndimage.distance_transform_edt(background)
     distance = _varied(style.distance, style.distance_spread, rng) * np.sqrt(np.count_nonzero(~background))
-    for part in _parts(background, FOUR):
-        target = min(max(distance, 2.0), 0.6 * away[part].max())
+    for box, part in _parts(background, FOUR):
+        field = _Field.of(away[box], part)
+        target = min(max(distance, 2.0), 0.6 * field.top)
         # Structures nearer to one another than twice that are a group: one line goes round them all.
-        for line in _parts(part & (np.abs(away - target) <= np.sqrt(0.5)), EIGHT):
-            length = style.turns * np.count_nonzero(line) / np.sqrt(2)  # the line is that much wider than one voxel
-            stroke |= _follow(away, part, target, length, rng, start=line)
+        for within, line in _parts(part & (np.abs(field.level - target) <= np.sqrt(0.5)), EIGHT):
+            starts = np.argwhere(line) + [each.start for each in within]
+            length = style.turns * len(starts) / np.sqrt(2)  # the line is that much wider than one voxel
+            _follow(field, starts, target, length, rng, stroke[box])
     return stroke
 
 
@@ -110,56 +108,59 @@ def _varied(median: float, spread: float, rng: np.random.Generator) -> float:
     return float(median * np.exp(spread * rng.standard_normal()))
 
 
-def _parts(region: np.ndarray, connected: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield every connected part of a region, (y, x) bool each."""
-    numbers, count = ndimage.label(region, connected)
-    for number in range(1, count + 1):
-        yield numbers == number
-
-
-def _follow(
-    level: np.ndarray,
-    allowed: np.ndarray,
-    target: float,
-    length: float,
-    rng: np.random.Generator,
-    *,
-    start: np.ndarray | None = None,
-    inwards: float = 0.0,
-) -> np.ndarray:
-    """Draw a stroke along the line where ``level`` is ``target``, ``length`` voxels long, within ``allowed``; (y, x) bool.
-
-    The pen wanders about the line, and ends ``inwards`` of the target beyond it. Where it can go no farther, the rest of
-    the stroke is drawn from its beginning to the other side.
-    """
-    off = np.where(allowed if start is None else allowed & start, np.abs(level - target), np.inf)
-    near = np.flatnonzero(off.ravel() <= max(off.min(), 0.5))
-    first = np.unravel_index(rng.choice(near), level.shape)
-    slopes = np.gradient(np.pad(ndimage.gaussian_filter(level.astype(float), 1.0), 1, mode="edge"))
-    field = _Field(level, allowed, slopes[0][1:-1, 1:-1], slopes[1][1:-1, 1:-1])
-    stroke, steps, heading = np.zeros(level.shape, bool), int(length / STEP), rng.choice([-1.0, 1.0])
-    stroke[first] = True
-    targets = target * (1 + WANDER * _wander(steps, rng) + inwards * np.linspace(-0.5, 1, steps))
-    targets = np.minimum(targets, DEEPEST * level[allowed].max())
-    done = _walk(field, first, heading, targets, stroke)
-    _walk(field, first, -heading, targets[done:], stroke)
-    return stroke
+def _parts(region: np.ndarray, connected: np.ndarray) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """Yield every connected part of a region: a box around it with a margin of one voxel, and the part in it, bool."""
+    numbers, _ = ndimage.label(region, connected)
+    for number, found in enumerate(ndimage.find_objects(numbers), start=1):
+        box = tuple(slice(max(each.start - 1, 0), each.stop + 1) for each in found)
+        yield box, numbers[box] == number
 
 
 @dataclass(frozen=True, eq=False)
 class _Field:
-    """What the pen feels: the level and its slope down and to the right, and where it may draw; (y, x) each."""
+    """What the pen feels, (y, x) each: the level and its slope down and to the right, and where it may draw."""
 
     level: np.ndarray
     allowed: np.ndarray
     down: np.ndarray
     right: np.ndarray
+    top: float
+
+    @classmethod
+    def of(cls, level: np.ndarray, allowed: np.ndarray) -> _Field:
+        smooth = np.pad(ndimage.gaussian_filter(level.astype(float), 1.0), 1, mode="edge")  # one voxel has no slope
+        down, right = (slope[1:-1, 1:-1] for slope in np.gradient(smooth))
+        return cls(level, allowed, down, right, float(level[allowed].max()))
 
 
-def _walk(field: _Field, first: tuple[Any, ...], heading: float, targets: np.ndarray, stroke: np.ndarray) -> int:
+def _follow(
+    field: _Field,
+    starts: np.ndarray,
+    target: float,
+    length: float,
+    rng: np.random.Generator,
+    stroke: np.ndarray,
+    *,
+    inwards: float = 0.0,
+) -> None:
+    """Draw a stroke, into ``stroke``, along the line where the level is ``target``, ``length`` voxels long.
+
+    It begins at one of ``starts``, (places, 2), wanders about the line, and ends ``inwards`` of the target beyond it.
+    Where the pen can go no farther, the rest of the stroke is drawn from its beginning to the other side.
+    """
+    off = np.abs(field.level[tuple(starts.T)] - target)
+    first = starts[rng.choice(np.flatnonzero(off <= max(off.min(), 0.5)))].tolist()
+    stroke[tuple(first)] = True
+    steps, heading = int(length / STEP), float(rng.choice([-1.0, 1.0]))
+    targets = target * (1 + WANDER * _wander(steps, max(WAVE, target), rng) + inwards * np.linspace(-0.5, 1, steps))
+    targets = np.minimum(targets, DEEPEST * field.top)
+    done = _walk(field, first, heading, targets, stroke)
+    _walk(field, first, -heading, targets[done:], stroke)
+
+
+def _walk(field: _Field, first: list[int], heading: float, targets: np.ndarray, stroke: np.ndarray) -> int:
     """Move the pen step by step, mark where it was in ``stroke``, and return how many steps it could take."""
-    y, x, down, right = float(first[0]), float(first[1]), 0.0, 0.0
-    row, column = int(first[0]), int(first[1])
+    (row, column), (y, x), (down, right) = first, map(float, first), (0.0, 0.0)
     for step, target in enumerate(targets):
         gy, gx = float(field.down[row, column]), float(field.right[row, column])
         steep = math.hypot(gy, gx)
@@ -188,7 +189,10 @@ def _within(place: tuple[int, int], allowed: np.ndarray) -> bool:
     return inside and bool(allowed[place])
 
 
-def _wander(steps: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a smooth random walk about 0 of unit spread, (steps,)."""
-    noise = ndimage.gaussian_filter1d(rng.standard_normal(steps), WAVE / STEP, mode="wrap") if steps else np.zeros(0)
-    return noise * math.sqrt(2 * math.sqrt(math.pi) * WAVE / STEP)
+def _wander(steps: int, wave: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a smooth random walk about 0 of unit spread that turns every ``wave`` voxels or so, (steps,)."""
+    if not steps:
+        return np.zeros(0)
+    noise = ndimage.gaussian_filter1d(rng.standard_normal(steps), wave / STEP, mode="wrap")
+    # White noise filtered so has a standard deviation of 1 over this.
+    return noise * math.sqrt(2 * math.sqrt(math.pi) * wave / STEP)
