@@ -22,6 +22,8 @@ from nextmask.data.images import read_mask
 from nextmask.data.pool import IGNORE
 from nextmask.data.reader_error import ReaderError, reread
 from nextmask.data.scribbles import EIGHT, draw_scribble
+from nextmask.data.work import Work, work_of
+from nextmask.study.config import Drawing
 
 HERE = Path(__file__).parent
 CLASSES = ("background", "RV", "myocardium", "LV")
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every so many-th volume for the scribbles")
     parser.add_argument("--seeds", type=int, default=5)
     wanted = parser.parse_args()
-    parts = [HEAD, *scribbles(wanted.acdc, wanted.every), *readers(wanted.acdc, wanted.seeds)]
+    parts = [HEAD, *scribbles(wanted.acdc, wanted.every), *readers(wanted.acdc, wanted.seeds), *work(wanted.acdc)]
     (HERE / "oracles.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -123,13 +125,13 @@ def readers(folder: Path, seeds: int) -> Iterator[str]:
     for jitter, smooth, uneven in product((0.2, 0.25, 0.3, 0.4), (3.0, 6.0, 10.0), (0.0, 1.0)):
         error = replace(ReaderError(), jitter=jitter, smooth=smooth, uneven=uneven, missed=1e-9)
         found = np.stack([simulated(pair, error, seeds) for pair in pairs])
-        off = (
-            np.abs(np.log((1 - found[..., 0]) / (1 - real[..., 0]))).mean()
-            + np.abs(np.log(found / real))[..., 1:].mean()
-        )
+        # Readings that agree everywhere have no distance: a hundredth of a voxel stands in.
+        far = np.abs(np.log(np.maximum(found, 0.01) / real))[..., 1:].mean()
+        off = np.abs(np.log((1 - found[..., 0]) / (1 - real[..., 0]))).mean() + far
         yield f"| {jitter:g} | {smooth:g} | {uneven:g} | {listed(found)} | {off:.2f} |"
         print(jitter, smooth, uneven, listed(found), f"{off:.2f}", flush=True)
     yield missed(pairs)
+    yield CHOSEN
 
 
 def readings_of(folder: Path) -> Iterator[list[np.ndarray]]:
@@ -180,7 +182,7 @@ def missed(pairs: list[list[np.ndarray]]) -> str:
                 sizes.append(int(a.sum()))
                 lacking.append(not b.any())
     size, gone = np.array(sizes), np.array(lacking)
-    tried = np.arange(2.0, 80.0, 0.5)
+    tried = np.arange(2.0, 400.0, 0.5)
     chance = np.exp(-size / tried[:, None])
     likelihood = np.where(gone, -size / tried[:, None], np.log1p(-chance)).sum(axis=1)
     best = tried[likelihood.argmax()]
@@ -191,6 +193,18 @@ def missed(pairs: list[list[np.ndarray]]) -> str:
         f"\n{gone.sum()} of {len(size)} structures of a slice are in one reading and lack in the other. With the chance "
         f"exp(-voxels / missed) the likeliest `missed` is {best:g} (95 % interval {inside.min():g} to {inside.max():g}). "
         f"The smallest structures, in voxels: {small}."
+    )
+
+
+def work(folder: Path) -> Iterator[str]:
+    """Measure what there is to draw on a slice; what it takes is set in study.toml."""
+    found = sum((work_of(read_mask(folder / row["mask"])[0]) for row in cases(folder)), start=Work(0, 0, 0))
+    structures, edges = found.structures / found.slices, found.boundary / found.slices
+    parts = Drawing()
+    share = parts.slice + parts.structure * structures + parts.boundary * edges / 100
+    yield (
+        f"\n## Minutes\n\nA slice of ACDC shows {structures:.2f} structures with outlines of {edges:.0f} voxel edges "
+        f"({found.slices} slices). With the defaults of `drawing` that takes {share:.2f} of `minutes_per_slice`."
     )
 
 
@@ -222,6 +236,11 @@ a row is from the real one: mean of the logarithms of 1 - Dice, and of the dista
 
 | jitter | smooth | uneven | Dice | mean distance, voxels | 95th percentile | off |
 | --- | --- | --- | --- | --- | --- | --- |"""
+
+CHOSEN = """
+Set: jitter 0.25, smooth 3, uneven 1, the least off of those that keep every Dice between the lowest and the highest of
+the real ones (.947 to .986). `missed` is set to 20, near the low end: both structures that lack are one place, which one
+reader called RV and the other LV."""
 
 if __name__ == "__main__":
     main()

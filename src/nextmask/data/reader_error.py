@@ -25,7 +25,7 @@ class ReaderError:
     """
 
     jitter: float = 0.25
-    smooth: float = 6.0
+    smooth: float = 3.0
     uneven: float = 1.0
     missed: float = 20.0
 

@@ -204,8 +204,9 @@ def write_config(folder: Path, config: StudyConfig) -> None:
 def _explain(problem: Any) -> str:
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, StudyConfig.model_fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(StudyConfig.model_fields)}"
+        known = Drawing.model_fields if name.startswith("drawing.") else StudyConfig.model_fields
+        near = difflib.get_close_matches(name.removeprefix("drawing."), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
         return f"{name}: there is no such setting; {hint}"
     return f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 
