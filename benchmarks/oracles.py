@@ -239,8 +239,8 @@ a row is from the real one: mean of the logarithms of 1 - Dice, and of the dista
 
 CHOSEN = """
 Set: jitter 0.25, smooth 3, uneven 1, the least off of those that keep every Dice between the lowest and the highest of
-the real ones (.947 to .986). `missed` is set to 20, near the low end: both structures that lack are one place, which one
-reader called RV and the other LV."""
+the real ones (.947 to .986). `missed` is set to 20, near the low end: both structures that lack are in one slice, the lowest
+of the exam's end systole, of which one reader drew the last of the RV and the other the last of the LV."""
 
 if __name__ == "__main__":
     main()
