@@ -64,6 +64,36 @@ def test_strokes_are_thin_lines_of_one_piece() -> None:
         assert ndimage.binary_erosion(stroke, np.ones((3, 3))).sum() < 0.05 * stroke.sum()
 
 
+def test_a_stroke_neither_fills_a_small_structure_nor_blots_its_middle() -> None:
+    disc = _disc((40, 40), 20, 20, 5).astype(np.uint8)
+    large = _disc((120, 120), 60, 60, 40)
+    blots = 0
+    for seed in range(30):
+        assert (draw_scribble(disc, _rng(seed)) == 1).sum() < 0.35 * disc.sum()
+        stroke = draw_scribble(large.astype(np.uint8), _rng(seed)) == 1
+        blots += stroke[56:65, 56:65].any()
+    assert blots <= 1
+
+
+def test_a_stroke_that_meets_the_edge_goes_on_from_its_beginning_to_the_other_side() -> None:
+    line = np.zeros((9, 120), np.uint8)
+    line[4, 2:-2] = 1  # so thin that the pen cannot turn round
+    style = ScribbleStyle(length=0.5, length_spread=0.0)
+    lengths = {int((draw_scribble(line, _rng(seed), style) == 1).sum()) for seed in range(60)}
+    assert min(lengths) >= 12  # of 23; turning at the end of the line takes some
+    assert max(lengths) <= 26
+
+
+@pytest.mark.parametrize("thickness", [1, 2])
+def test_a_thin_vessel_gets_a_stroke_along_it_and_not_a_dot(thickness: int) -> None:
+    along = np.arange(5, 155, 0.3)
+    mask = np.zeros((60, 160), np.uint8)
+    for over in range(thickness):
+        mask[np.rint(30 + 8 * np.sin(along / 12)).astype(int) + over, np.rint(along).astype(int)] = 1
+    lengths = [(draw_scribble(mask, _rng(seed)) == 1).sum() for seed in range(20)]
+    assert np.median(lengths) >= 12
+
+
 def test_the_background_is_marked_all_around_at_a_distance() -> None:
     mask = _heart()
     away = ndimage.distance_transform_edt(mask == 0)

@@ -47,6 +47,12 @@ def test_only_what_was_changed_is_drawn_again() -> None:
     assert work_of_correction(before, _picture()) == Work(1, 2, 4 + 8)
 
 
+def test_what_is_not_annotated_needs_no_correction() -> None:
+    after = _picture()
+    after[8:] = IGNORE
+    assert work_of_correction(_picture(), after) == Work(1, 0, 0)
+
+
 def test_correcting_all_is_as_much_as_drawing_it_and_no_correction_is_more() -> None:
     mask = _picture()
     assert work_of_correction(np.zeros_like(mask), mask) == Work(1, 2, work_of(mask).boundary)

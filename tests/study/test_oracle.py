@@ -61,6 +61,12 @@ def test_a_sample_is_drawn_the_same_whenever_it_is_asked_for(study, changes):
     assert any((one != other).any() for one, other in zip(forwards, others, strict=True))
 
 
+def test_samples_that_look_alike_are_drawn_each_in_its_own_way(study):
+    case, sample = study.pool.cases[0], study.pool.samples[2]
+    oracle = Oracle(study.config.model_copy(update={"supervision": "drawn_scribble"}))
+    assert (oracle(case, sample).mask != oracle(case, replace(sample, id="another")).mask).any()
+
+
 def test_drawn_scribbles_lie_in_what_the_reader_saw(study):
     for row in range(6):
         scribble, truth = _drawn(study, row, supervision="drawn_scribble"), _truth(study, row)

@@ -23,6 +23,8 @@ STEP = 0.5
 """Voxels that the pen moves at a time."""
 TURNING, CORRECTION, FLAT = 0.5, 0.4, 0.15
 """How fast the pen turns with its line, how hard it is drawn back to it, and the slope below which it goes straight on."""
+TURNS = (0.0, math.pi / 4, -math.pi / 4, math.pi / 2, -math.pi / 2)
+"""Turns that are tried, in this order, where the pen would leave its structure."""
 WANDER, WAVE = 0.15, 12.0
 """How far the pen wanders from its line, as a share of the line's level, and over how many voxels at least."""
 DEEPEST = 0.8
@@ -174,6 +176,7 @@ def _walk(field: _Field, first: list[int], heading: float, targets: np.ndarray, 
             down, right = heading, 0.0
         norm = math.hypot(down, right) or 1.0
         down, right = down / norm, right / norm
+        down, right = _turned(field.allowed, (y, x), (down, right))
         there = round(y + STEP * down), round(x + STEP * right)
         if not _within(there, field.allowed):
             return step
@@ -184,9 +187,25 @@ def _walk(field: _Field, first: list[int], heading: float, targets: np.ndarray, 
     return len(targets)
 
 
+def _turned(allowed: np.ndarray, at: tuple[float, float], heading: tuple[float, float]) -> tuple[float, float]:
+    """Turn as little as is needed to stay where the pen may draw; not at all where it is boxed in, or leaves the image."""
+    for angle in TURNS:
+        cos, sin = math.cos(angle), math.sin(angle)
+        down, right = heading[0] * cos - heading[1] * sin, heading[0] * sin + heading[1] * cos
+        there = round(at[0] + STEP * down), round(at[1] + STEP * right)
+        if _within(there, allowed):
+            return down, right
+        if angle == 0 and not _on(there, allowed):
+            break
+    return heading
+
+
+def _on(place: tuple[int, int], image: np.ndarray) -> bool:
+    return 0 <= place[0] < image.shape[0] and 0 <= place[1] < image.shape[1]
+
+
 def _within(place: tuple[int, int], allowed: np.ndarray) -> bool:
-    inside = 0 <= place[0] < allowed.shape[0] and 0 <= place[1] < allowed.shape[1]
-    return inside and bool(allowed[place])
+    return _on(place, allowed) and bool(allowed[place])
 
 
 def _wander(steps: int, wave: float, rng: np.random.Generator) -> np.ndarray:
