@@ -97,7 +97,7 @@ def nextmask_strategy(name: str) -> Contestant:
 
 def evidence_for(name: str, given: Given) -> np.ndarray:
     """Make up evidence; embeddings and what comes of the probabilities are what the peers see."""
-    if name == "embeddings":
+    if name in ("embeddings", "graph_embeddings"):
         return given.embeddings
     if name == "residual":
         predicted = np.eye(given.probabilities.shape[1], dtype=np.float32)[given.probabilities.argmax(axis=1)]

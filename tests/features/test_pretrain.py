@@ -12,7 +12,8 @@ from tests.features.pools import SIDE, config, pool
 from nextmask.errors import DataError, TrainingError
 from nextmask.features.pretrain import load_encoder, pretrain, save_encoder
 from nextmask.features.tasks import TASKS, derive_pretrain_config
-from nextmask.features.unlabeled import Unlabeled, read_patch, shuffled_passes
+from nextmask.features.unlabeled import Unlabeled, shuffled_passes
+from nextmask.networks.patches import read_patch
 
 
 def run(task, where=None, pool=pool(), **changes):  # noqa: B008

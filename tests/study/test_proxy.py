@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,7 @@ from nextmask.data.preprocess import mask_to_working
 from nextmask.data.proxy_masks import parse_proxy, proxy_mask
 from nextmask.errors import StudyError
 from nextmask.selection.measures import sample_scores
-from nextmask.study.proxy import foreground_share, refuse_unlikely
+from nextmask.study.proxy import as_proxy, foreground_share, refuse_unlikely
 from nextmask.study.scores import DROPPED, PASSES
 from nextmask.study.study import Study
 from nextmask.training import train
@@ -49,7 +47,7 @@ def test_a_cold_study_is_asked_by_uncertainty(cold):
     assert not list(path.parent.glob("*.checkpoint"))
     one = load_segmenter(path, "cpu")
     assert (one.config.classes, one.config.dropout) == (2, 0.2)
-    assert dataclasses.replace(cold._train_config(), classes=2, dropout=0.2) == one.config
+    assert as_proxy(cold._trainer.derived()) == one.config
 
 
 def test_its_scores_are_those_of_passes_with_dropout(cold):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nextmask.errors import TrainingError
 from nextmask.networks.architecture import best_precision, possible_strides
 from nextmask.networks.dropout import dropouts
-from nextmask.networks.unet import bottleneck, build_unet, strides_of
+from nextmask.networks.unet import build_unet, decode, encode, expanding, strides_of
 from nextmask.training.config import config_from, derive_config
 
 
@@ -118,19 +118,22 @@ def test_networks_answer_on_the_grid_of_the_patch(patch):
     network = build_unet(config, config.classes).eval()
     images = torch.randn(2, 1, *patch)
     assert network(images).shape == (2, 3, *patch)
-    bottom = bottleneck(network, images)
+    bottom = encode(network, images)[-1]
     assert bottom.shape[:2] == (2, config.features[-1])
     assert min(bottom.shape[2:]) >= 4
 
 
-def test_the_bottleneck_is_what_the_whole_network_passes_through():
+def test_the_two_halves_are_the_whole_network():
     config = dataclasses.replace(derive((64, 64), dimensions=2), features=(4, 8, 12))
     network = build_unet(config, config.classes).eval()
     seen = []
     network.model[1].submodule[1].submodule.register_forward_hook(lambda _m, _i, output: seen.append(output))
     images = torch.randn(1, 1, 64, 64)
-    network(images)
-    assert torch.equal(seen[0], bottleneck(network, images))
+    whole, activations = network(images), encode(network, images)
+    assert torch.equal(seen[0], activations[-1])
+    assert torch.equal(decode(expanding(network), activations), whole)
+    other = expanding(build_unet(config, config.classes, seed=1))
+    assert not torch.equal(decode(other, activations), whole)
 
 
 def test_weights_come_from_the_seed_and_leave_the_global_generator_alone():

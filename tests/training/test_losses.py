@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nextmask.training.losses import cross_entropy, dice, dice_cross_entropy
+from nextmask.training.losses import cross_entropy, dice, dice_cross_entropy, voxel_weights
 
 
 @pytest.fixture
@@ -47,12 +47,14 @@ def test_a_batch_without_annotation_has_no_loss_and_no_gradient(part):
     assert torch.isfinite(logits.grad).all()
 
 
-def test_cross_entropy_is_the_mean_over_annotated_voxels(batch):
+def test_cross_entropy_is_the_mean_over_images_of_the_mean_over_annotated_voxels(batch):
     logits, mask = batch
     labels = mask.numpy()
     logarithms = torch.log_softmax(logits, dim=1).detach().numpy()
-    places = np.argwhere(labels != 255)
-    naive = -np.mean([logarithms[b, labels[b, y, x], y, x] for b, y, x in places])
+    of_images = [
+        np.mean([logarithms[b, labels[b, y, x], y, x] for y, x in np.argwhere(labels[b] != 255)]) for b in range(3)
+    ]
+    naive = -np.mean(of_images)
     assert cross_entropy(logits, mask).item() == pytest.approx(naive, rel=1e-5)
 
 
@@ -60,12 +62,20 @@ def test_dice_is_the_mean_over_foreground_classes_that_occur(batch):
     logits, mask = batch
     mask[mask == 2] = 1
     probabilities, labels = torch.softmax(logits, dim=1).detach().numpy(), mask.numpy()
-    annotated = labels != 255
+    weights = (labels != 255) / (labels != 255).mean(axis=(1, 2), keepdims=True)
     terms = []
     for label in (1, 3):  # 2 does not occur, 0 is background
-        predicted, truth = probabilities[:, label][annotated], labels[annotated] == label
-        terms.append(1 - 2 * (predicted * truth).sum() / (predicted.sum() + truth.sum()))
+        predicted, truth = probabilities[:, label] * weights, (labels == label) * weights
+        overlap = (probabilities[:, label] * truth).sum()
+        terms.append(1 - 2 * overlap / (predicted.sum() + truth.sum()))
     assert dice(logits, mask).item() == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_strokes_count_as_much_as_a_whole_mask_and_a_few_voxels_in_proportion():
+    mask = torch.full((4, 20, 20), 255, dtype=torch.uint8)
+    mask[0], mask[1, 3, :8], mask[2, 0, 0] = 0, 1, 1
+    total = voxel_weights(mask).flatten() * (mask != 255).flatten(1).sum(dim=1)
+    assert total.tolist() == pytest.approx([400, 400, 100, 0])  # one voxel is a quarter of a hundredth of 400
 
 
 def test_a_right_and_certain_prediction_has_almost_no_loss():

@@ -7,32 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from tests.training.toys import IGNORE, SOLID, TINY, samples, scribbled, toy
 
 from nextmask.errors import TrainingError
-from nextmask.training import train
-from nextmask.training.config import TrainConfig
 from nextmask.training.train import fit
-
-TINY = TrainConfig(2, 1, 3, (32, 32), 4, 60, 1e-2, 1e-2, (8, 16, 32), False, 15.0, "float32", 0.5)
-SOLID = dataclasses.replace(TINY, dimensions=3, patch_size=(8, 16, 16), batch_size=2, features=(8, 16))
-IGNORE = 255
-
-
-def toy(shape, seed):
-    """Draw a bright box (class 1) and a dark one (class 2) in noise: image (1, *shape) float16, mask (*shape) uint8."""
-    rng = np.random.default_rng(seed)
-    mask = np.zeros(shape, np.uint8)
-    for label, side in ((1, 0), (2, 1)):
-        corner = [int(rng.integers(1, n // 4)) for n in shape]
-        corner[-1] += side * shape[-1] // 2
-        mask[tuple(slice(a, a + n // 3) for a, n in zip(corner, shape, strict=True))] = label
-    image = np.array([0, 2, -2])[mask] + 0.3 * rng.standard_normal(shape)
-    return image[None].astype(np.float16), mask
-
-
-def samples(shape, count=6, change=lambda image, mask: (image, mask)):
-    drawn = [change(*toy(shape, seed)) for seed in range(count)]
-    return [lambda pair=pair: pair for pair in drawn]
 
 
 def mean_dice(segmenter, shape, seeds=range(100, 104)):
@@ -42,19 +20,6 @@ def mean_dice(segmenter, shape, seeds=range(100, 104)):
         labels = segmenter.predict(image).argmax(axis=0)
         scores += [2 * ((labels == c) & (mask == c)).sum() / ((labels == c).sum() + (mask == c).sum()) for c in (1, 2)]
     return np.mean(scores)
-
-
-def scribbled(image, mask):
-    """Keep a line through every structure and strokes of background between them: a tenth of what there is."""
-    lines = np.full_like(mask, IGNORE)
-    strokes = np.zeros(mask.shape, bool)
-    strokes[..., ::12] = strokes[..., ::14, :] = True
-    lines[strokes & (mask == 0)] = 0
-    for label in (1, 2):
-        middle = np.median(np.argwhere(mask == label), axis=0).astype(int)
-        row = tuple(middle[:-1])
-        lines[row][mask[row] == label] = label
-    return image, lines
 
 
 def weights(segmenter):
@@ -172,54 +137,6 @@ def test_another_training_s_state_is_not_taken_up(tmp_path):
     assert first_iteration(path, samples((32, 32), change=scribbled), config, [3]) == 1
     path.write_bytes(path.read_bytes()[:1000])
     assert first_iteration(path, samples((32, 32)), config, [3]) == 1
-
-
-def test_all_samples_are_seen_equally_often():
-    rows = [train._row_at(position, 7, [2]) for position in range(70)]
-    assert np.bincount(rows).tolist() == [10] * 7
-    assert rows[:7] != rows[7:14]
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_patches_of_partly_annotated_volumes_show_annotation(share):
-    def sparse(image, mask):
-        lines = np.full_like(mask, IGNORE)
-        lines[20, 30, 10:20], lines[2, 2, 2] = 0, 1
-        return image, lines
-
-    config = dataclasses.replace(SOLID, foreground_share=share)
-    labeled = train._index(samples((24, 40, 40), count=1, change=sparse), config, [0])
-    for i in range(20):
-        _, masks = train._draw_batch(labeled, config, [0], i)
-        assert (masks != IGNORE).flatten(1).any(dim=1).all()
-        if share == 1.0:
-            assert (masks == 1).flatten(1).any(dim=1).all()
-
-
-def test_patches_reach_every_corner_of_a_complete_mask():
-    config = dataclasses.replace(TINY, foreground_share=0.0, patch_size=(16, 16))
-    labeled = train._index(samples((33, 47), count=1), config, [0])
-    starts = {tuple(train._patch_start(labeled[0], config, np.random.default_rng(i))) for i in range(4000)}
-    assert {y for y, _ in starts} == set(range(18))
-    assert {x for _, x in starts} == set(range(32))
-
-
-def test_a_small_image_lies_in_the_middle_of_its_patch():
-    labeled = train._index(samples((20, 17), count=1), TINY, [0])
-    images, masks = train._draw_batch(labeled, TINY, [0], 0)
-    image, mask = toy((20, 17), 0)
-    assert np.array_equal(masks[0, 6:26, 7:24].numpy(), mask)
-    assert (masks[0].numpy() != IGNORE).sum() == mask.size
-    assert np.array_equal(images[0, 0, 0, 7:24].numpy(), image[0, 0].astype(np.float32))
-
-
-def test_remembered_places_have_their_class():
-    _, mask = toy((12, 30, 30), 3)
-    labeled = train._index(samples((12, 30, 30), 1, lambda image, _: (image, mask)), SOLID, [0])[0]
-    for label, places in labeled.places.items():
-        assert (mask[tuple(places.T)] == label).all()
-        assert len(np.unique(places, axis=0)) == min(train.PLACES, (mask == label).sum())
-    assert np.ptp(labeled.places[0], axis=0).tolist() == [11, 29, 29]
 
 
 def test_only_the_patch_of_a_memory_map_is_read(tmp_path):

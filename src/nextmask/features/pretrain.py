@@ -163,7 +163,7 @@ def _step(
     set_rate(optimiser, config.learning_rate, i, config.iterations)
     with autocast(config, batch.images.device):
         loss = task.loss(network, batch, config, generator)
-    return descend(network, optimiser, loss)
+    return descend(network, optimiser, [loss])
 
 
 class _FixedBatches:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nextmask.errors import DataError, SelectionError
+from nextmask.networks.patches import read_patch
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,27 +57,6 @@ def read_batch(
         )
     of = (torch.from_numpy(array[rows]).to(device) for array in (pool.patient, pool.volume, pool.place))
     return Batch(torch.from_numpy(np.stack(images)).to(device), *of)
-
-
-def read_patch(image: np.ndarray, row: int, patch: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """Cut a patch, (channels, *patch) float32, at random out of an image of any size."""
-    if image.ndim != len(patch) + 1:
-        raise DataError(
-            f"The image of sample row {row} has the shape {image.shape}. Expected channels and {len(patch)} spatial axes. "
-            "Give a study images of one kind."
-        )
-    starts = [
-        int(rng.integers(n - p + 1)) if n > p else (n - p) // 2 for n, p in zip(image.shape[1:], patch, strict=True)
-    ]
-    inside = tuple(slice(max(a, 0), a + p) for a, p in zip(starts, patch, strict=True))
-    pixels = np.asarray(image[(slice(None), *inside)], dtype=np.float32)
-    if not np.isfinite(pixels).all():
-        raise DataError(
-            f"The image of sample row {row} has {np.count_nonzero(~np.isfinite(pixels))} NaN or infinite voxels. "
-            "Expected an image of finite intensities. Repair the file, or drop the case from the pool."
-        )
-    beyond = [(max(-a, 0), max(a + p - n, 0)) for a, p, n in zip(starts, patch, image.shape[1:], strict=True)]
-    return np.pad(pixels, [(0, 0), *beyond], mode="edge")
 
 
 def shuffled_passes(samples: int, batch_size: int, seed: Sequence[int]) -> Iterator[np.ndarray]:

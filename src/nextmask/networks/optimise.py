@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,19 @@ def _warm_up_and_cosine(i: int, iterations: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (i - warm) / max(1, iterations - warm)))
 
 
-def descend(network: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:
-    """Move the weights one step down the loss, its gradient cut to LARGEST_GRADIENT; return the loss's value."""
+def descend(network: nn.Module, optimiser: torch.optim.Optimizer, losses: Iterable[Tensor], count: int = 1) -> Tensor:
+    """Move the weights one step down the mean of ``count`` losses, its gradient cut to LARGEST_GRADIENT; return its value.
+
+    The losses may be made one at a time: each is taken back through the network before the next is asked for.
+    """
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    total = torch.zeros(())
+    for loss in losses:
+        (loss / count).backward()
+        total = total.to(loss.device) + loss.detach() / count
     nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
     optimiser.step()
-    return loss.detach()
+    return total
 
 
 def torch_seed(seed: Sequence[int], *stream: int) -> int:

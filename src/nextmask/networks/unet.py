@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -61,7 +61,32 @@ def contracting(network: nn.Module) -> nn.Sequential:
     return nn.Sequential(*levels, block)
 
 
-def bottleneck(network: nn.Module, images: Tensor) -> Tensor:
-    """Run the contracting half only: (batch, channels, *patch) -> (batch, widths, *bottom) activations."""
-    activations: Tensor = contracting(network)(images)
+def expanding(network: nn.Module) -> nn.ModuleList:
+    """Return the expanding half of a U-Net, level by level, the lowest first; the very modules, not a copy."""
+    levels: list[nn.Module] = []
+    block: Any = network.model
+    while isinstance(block, nn.Sequential):
+        levels.insert(0, block[2])
+        block = block[1].submodule
+    return nn.ModuleList(levels)
+
+
+def encode(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Run the contracting half: (batch, channels, *patch) -> what each level gives, the bottleneck's last."""
+    activations = []
+    for level in contracting(network):
+        images = level(images)
+        activations.append(images)
     return activations
+
+
+def decode(levels: Iterable[nn.Module], activations: Sequence[Tensor]) -> Tensor:
+    """Run an expanding half on what `encode` gave: (batch, outputs, *patch).
+
+    ``decode(expanding(network), encode(network, images))`` is ``network(images)``; another network's expanding half, or
+    activations that were changed on the way, give what consistency training compares.
+    """
+    *skips, values = activations
+    for level, skip in zip(levels, reversed(skips), strict=True):
+        values = level(torch.cat([skip, values], dim=1))
+    return values

@@ -20,11 +20,12 @@ HEAD = "model.2."
 class WarmStart:
     """Weights to begin with, by name, and which ``part`` of the segmenter they are for; ``sha256`` names their file.
 
-    "encoder": the weights of a contracting half; "all but head": those of a whole U-Net, whose last level is left out.
+    "encoder": the weights of a contracting half; "all but head": those of a whole U-Net, whose last level is left out; "all":
+    those of a segmenter of the same classes, which goes on learning.
     """
 
     weights: Mapping[str, Tensor]
-    part: Literal["encoder", "all but head"]
+    part: Literal["encoder", "all but head", "all"]
     sha256: str
 
 
@@ -33,10 +34,9 @@ def load_into(network: nn.Module, start: WarmStart) -> None:
 
     Raises TrainingError, with a list of what does not fit, and changes nothing then.
     """
-    whole = start.part == "all but head"
-    target = network if whole else contracting(network)
-    own = target.state_dict()
-    kept = {name: tensor for name, tensor in own.items() if whole and name.startswith(HEAD)}
+    target = contracting(network) if start.part == "encoder" else network
+    own, headless = target.state_dict(), start.part == "all but head"
+    kept = {name: tensor for name, tensor in own.items() if headless and name.startswith(HEAD)}
     given = {name: tensor for name, tensor in start.weights.items() if name not in kept}
     wanted = {name: tensor for name, tensor in own.items() if name not in kept}
     problems = misfits(given, wanted)

@@ -31,7 +31,33 @@ def _codes(value: Any) -> Any:
 Codes = Annotated[dict[int, int], BeforeValidator(_codes)]
 
 
-Start = Literal["scratch", "restoration", "restoration+decoder", "reconstruction", "contrastive", "group_contrastive"]
+LAST_ROUND = "last round"
+
+Start = Literal[
+    "scratch",
+    "last round",
+    "restoration",
+    "restoration+decoder",
+    "reconstruction",
+    "contrastive",
+    "group_contrastive",
+]
+
+
+OBJECTIVES = (
+    "supervised",
+    "partial_cross_entropy",
+    "dmpls",
+    "soft_dmpls",
+    "gated_crf",
+    "mean_teacher",
+    "fixmatch",
+    "unimatch",
+    "cross_pseudo",
+    "copy_paste",
+    "pseudo_labels",
+)
+"""Names of what a training may minimise, as in `nextmask.training.objectives`; here too, so that torch need not be loaded."""
 
 
 class Drawing(BaseModel):
@@ -87,7 +113,24 @@ class StudyConfig(BaseModel):
         "{network = 'monai:resnet18', weights = 'FILE', size = 224, pool = 'mean'}, or a TorchScript file; see docs/pretrained.md",
     )
     start: Start = Field(
-        "scratch", description="weights that a training begins with: scratch, a pretraining, or restoration+decoder"
+        "scratch",
+        description="weights that a training begins with: scratch, last round, a pretraining, or restoration+decoder",
+    )
+    objectives: dict[str, float] = Field(
+        {}, description="what a training minimises, {name = weight}; derived if not given; see docs/training.md"
+    )
+    dimensions: Literal[2, 3] | None = Field(
+        None, description="axes of what the network sees: 2 = slices, 3 = volumes; as the samples are, if not given"
+    )
+    members: int = Field(
+        1, ge=1, description="networks that are trained, each from a seed of its own, and predict together"
+    )
+    snapshots: int = Field(
+        1, ge=1, description="members that each network leaves on its way, in place of further trainings"
+    )
+    far_background: bool = Field(
+        True,
+        description="with scribbles: what lies farther from every structure's strokes than the background's do is background",
     )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
     proxy: str | None = Field(
@@ -125,6 +168,16 @@ class StudyConfig(BaseModel):
         if name not in MEASURES:
             raise ValueError(f"expected one of {', '.join(MEASURES)}")
         return name
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, weights: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(set(weights) - set(OBJECTIVES))
+        if unknown:
+            raise ValueError(f"there is no objective {', '.join(unknown)}; expected some of {', '.join(OBJECTIVES)}")
+        if not all(0 < weight < float("inf") for weight in weights.values()):
+            raise ValueError("expected weights above 0; leave an objective out if it should have none")
+        return weights
 
     @field_validator("proxy")
     @classmethod

@@ -16,7 +16,16 @@ from nextmask.study.embeddings import Embedder, Report
 from nextmask.study.oracle import Truth
 from nextmask.study.proxy import ProxySegmenter
 from nextmask.study.rounds import StoredFile
-from nextmask.study.scores import MEASURES_OF_MEMBERS, OF_CLASSES, OF_MEMBERS, PASSES, Members, Scorer, columns
+from nextmask.study.scores import (
+    MEASURES_OF_MEMBERS,
+    OF_CLASSES,
+    OF_MEMBERS,
+    PASSES,
+    Members,
+    Scorer,
+    columns,
+    members_of,
+)
 
 VERSION = 1
 """Part of every key of scores; raised when the same measure of the same segmenter would give other numbers."""
@@ -145,7 +154,8 @@ class Evidence:
     def _scores(self, name: str) -> np.ndarray:
         """Score every sample by the last segmenter; one image's probabilities in memory at a time.
 
-        All kinds of scores come of one pass over the pool; those that compare members take a second, over mirrored views.
+        All kinds of scores come of one pass over the pool; those that compare members take a second, over the networks of an
+        ensemble, or over mirrored views where there is one network.
         Of a proxy segmenter all come of passes with dropout.
         """
         segmenter, members, used = self._predicting(name)
@@ -161,9 +171,10 @@ class Evidence:
         """Open what is to predict; say how its members are made, and what the ledger should know of both."""
         if self._segmenter is None:
             return self._by_proxy(name)
-        flips = name in OF_MEMBERS or (name in ("uncertainty", "selective") and self._measure in MEASURES_OF_MEMBERS)
-        members: Members = "flips" if flips else "one"
-        return self._open(self._segmenter), members, {"members": members, "segmenter": self._segmenter.sha256}
+        several = name in OF_MEMBERS or (name in ("uncertainty", "selective") and self._measure in MEASURES_OF_MEMBERS)
+        segmenter = self._open(self._segmenter)
+        members: Members = members_of(segmenter) if several else "one"
+        return segmenter, members, {"members": members, "segmenter": self._segmenter.sha256}
 
     def _by_proxy(self, name: str) -> tuple[Any, Members, dict[str, Any]]:
         if self._proxy is None:

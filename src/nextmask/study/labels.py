@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from nextmask.data.cache import Cache
+from nextmask.data.far_background import with_far_background
 from nextmask.data.files import digest_json
 from nextmask.data.images import read_mask
-from nextmask.data.pool import Pool
+from nextmask.data.pool import IGNORE, Pool
 from nextmask.data.proxy_masks import Proxy, proxy_mask
 
 PROXIES = 1
 """Part of every key of proxy masks; raised when the same rule would draw others."""
+FAR = 1
+"""Part of every key of scribbles with their far background; raised when that would be another."""
 
 Load = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -40,9 +43,43 @@ class Labels:
         spacing = self.cache.spacings[self.pool.samples[row].case]
         return spacing[-2:] if spacing and self.planar else spacing
 
-    def samples(self, masks: Mapping[str, Path]) -> list[Load]:
-        """Return for every annotated sample a function that opens its working image and mask."""
-        return [partial(self._load, self.pool.row_of[name], path) for name, path in sorted(masks.items())]
+    def samples(self, masks: Mapping[str, Path], *, dimensions: int | None = None, far: bool = False) -> list[Load]:
+        """Return functions that open the working images and masks that a network of so many axes is trained on.
+
+        One for every annotated sample; a network of volumes gets all slices of a case that are annotated as one, and a network
+        of slices every slice of a volume that has something annotated. With ``far``, masks are scribbles, and the far side of
+        their slices is background (`with_far_background`).
+        """
+        if dimensions == 3 and self.planar:
+            of_cases = self._by_case(masks)
+            return [partial(self._load_case, case, paths, far) for case, paths in sorted(of_cases.items())]
+        whole: list[Load] = [
+            partial(self._load, self.pool.row_of[name], path, far) for name, path in sorted(masks.items())
+        ]
+        if dimensions == 2 and not self.planar:
+            return [partial(_slice_of, load, int(z)) for load in whole for z in np.flatnonzero(_annotated_slices(load))]
+        return whole
+
+    def images(self, dimensions: int | None = None) -> list[Callable[[], np.ndarray]]:
+        """Return a function for every image of the pool that a network of so many axes takes: slices, or whole cases."""
+        if self.planar and dimensions != 3:
+            return [partial(self.image, row) for row in range(len(self.pool))]
+        cases: list[Callable[[], np.ndarray]] = [
+            partial(self.cache.image, case) for case in range(len(self.pool.cases))
+        ]
+        if dimensions == 2:
+            return [
+                partial(_plane_of, case, z)
+                for case, shape in zip(cases, self.shapes(), strict=True)
+                for z in range(shape[0])
+            ]
+        return cases
+
+    def _by_case(self, masks: Mapping[str, Path]) -> dict[int, list[Path]]:
+        found: dict[int, list[Path]] = {}
+        for name, path in sorted(masks.items()):
+            found.setdefault(self.pool.samples[self.pool.row_of[name]].case, []).append(path)
+        return found
 
     def proxies(self, proxy: Proxy) -> list[Load]:
         """Return a function for every slice, or for every case, of the pool that opens its image and its proxy mask."""
@@ -58,9 +95,17 @@ class Labels:
         """Return the working shape of every case of the pool."""
         return [placement.working for placement in self.cache.placements]
 
-    def _load(self, row: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        case = self.pool.samples[row].case
-        return self._pair(row, self.cache.mask(case, path.name.split(".")[0][-12:], lambda: read_mask(path)[0]))
+    def _load(self, row: int, path: Path, far: bool) -> tuple[np.ndarray, np.ndarray]:
+        return self._pair(row, self._mask(self.pool.samples[row].case, [path], far))
+
+    def _load_case(self, case: int, paths: Sequence[Path], far: bool) -> tuple[np.ndarray, np.ndarray]:
+        return self.cache.image(case), self._mask(case, paths, far)
+
+    def _mask(self, case: int, paths: Sequence[Path], far: bool) -> np.ndarray:
+        """Open the masks of several samples of a case as one, on the working grid."""
+        contents = [path.name.split(".")[0][-12:] for path in paths]
+        content = contents[0] if len(paths) == 1 and not far else digest_json([FAR, far, contents])
+        return self.cache.mask(case, content, lambda: _read(paths, far))
 
     def _with_proxy(self, row: int, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
         return self._pair(row, self.proxy(self.pool.samples[row].case, proxy))
@@ -79,3 +124,28 @@ class Labels:
         """Find a sample's region on the working grid."""
         sample = self.pool.samples[row]
         return self.cache.placements[sample.case].placed(sample.region.start, sample.region.stop)
+
+
+def _read(paths: Sequence[Path], far: bool) -> np.ndarray:
+    """Read masks of one image as one: no two samples cover the same voxel."""
+    whole: np.ndarray | None = None
+    for path in paths:
+        mask, geometry = read_mask(path)
+        mask = with_far_background(mask, geometry.spacing) if far else mask
+        whole = mask if whole is None else np.where(mask == IGNORE, whole, mask)
+    assert whole is not None  # nobody asks for the mask of no sample
+    return whole
+
+
+def _annotated_slices(load: Load) -> np.ndarray:
+    """Say of every slice whether anything of it is annotated, bool (slices,); one slice is in memory at a time."""
+    return np.array([bool((np.asarray(plane) != IGNORE).any()) for plane in load()[1]])
+
+
+def _slice_of(load: Load, z: int) -> tuple[np.ndarray, np.ndarray]:
+    image, mask = load()
+    return image[:, z], mask[z]
+
+
+def _plane_of(load: Callable[[], np.ndarray], z: int) -> np.ndarray:
+    return load()[:, z]

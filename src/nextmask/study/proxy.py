@@ -53,7 +53,7 @@ class ProxySegmenter:
         from nextmask.training.predict import load_segmenter, save_segmenter
         from nextmask.training.train import fit
 
-        config = replace(self.config(), classes=2, dropout=DROPOUT)
+        config = as_proxy(self.config())
         path = self.folder / f"proxy-{self._key(config)[:16]}.pt"
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
@@ -74,6 +74,11 @@ class ProxySegmenter:
         samples = [sample.id for sample in self.labels.pool.samples]
         made = [VERSION, PROXIES, self.proxy.name, asdict(config), self.seed, list(self.labels.cache.keys), samples]
         return digest_json(made)
+
+
+def as_proxy(config: TrainConfig) -> TrainConfig:
+    """Turn the training of a round into that of a proxy segmenter: every image has a mask, of one class."""
+    return replace(config, classes=2, dropout=DROPOUT, objectives=(("supervised", 1.0),), snapshots=1)
 
 
 def refuse_proxy(labels: Labels, proxy: Proxy) -> None:

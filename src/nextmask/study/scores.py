@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -25,8 +25,9 @@ MEASURES = DENSE
 """What `uncertainty` may be the mean of."""
 
 
-Members = Literal["one", "flips", "dropout"]
-"""Which predictions of an image are compared: one alone, mirrored views, or passes with other activations dropped."""
+Members = Literal["one", "ensemble", "flips", "dropout"]
+"""Which predictions of an image are compared: one alone, those of several networks, of mirrored views, or of passes with
+other activations dropped."""
 
 PASSES, DROPPED = 10, (0,)
 """How many passes with dropout, and the seed of what they drop."""
@@ -37,6 +38,10 @@ class Predicting(Protocol):
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Return probabilities (classes, *spatial) of an image (channels, *spatial)."""
+        ...
+
+    def predict_members(self, image: np.ndarray) -> Iterable[np.ndarray]:
+        """Yield such probabilities, one a network."""
         ...
 
     def predict_flips(self, image: np.ndarray) -> Iterable[np.ndarray]:
@@ -52,9 +57,16 @@ def predictor(segmenter: Predicting, members: Members) -> Callable[[np.ndarray],
     """Choose how a segmenter's members are made: image -> probabilities, or several of them."""
     if members == "one":
         return segmenter.predict
+    if members == "ensemble":
+        return segmenter.predict_members
     if members == "flips":
         return segmenter.predict_flips
     return partial(segmenter.predict_dropout, members=PASSES, seed=DROPPED)
+
+
+def members_of(segmenter: Any) -> Members:
+    """Say what of a segmenter may contradict itself: its networks if it has several, else mirrored views."""
+    return "ensemble" if len(getattr(segmenter, "networks", ())) > 1 else "flips"
 
 
 def columns(classes: int) -> dict[str, slice]:
@@ -76,17 +88,18 @@ def columns(classes: int) -> dict[str, slice]:
 class Scorer:
     """Scores a sample: row -> (scores,) float64, laid out as `columns` says.
 
-    ``members`` are what may contradict one another. Boxes are cut from the
+    ``members`` are what may contradict one another. Boxes, and slices where the segmenter takes volumes, are cut from the
     prediction of their whole case, so that the segmenter sees what is around them; it is made once for all of them.
     """
 
     def __init__(self, labels: Labels, segmenter: Predicting, *, measure: str, members: Members):
         self._labels, self._measure, self._predict = labels, measure, predictor(segmenter, members)
+        self._segmenter = segmenter
         self._case: tuple[int, np.ndarray] | None = None
 
     def __call__(self, row: int) -> np.ndarray:
         pool = self._labels.pool
-        if pool.unit != "box":
+        if pool.unit != "box" and not self._sees_volumes():
             return self._scored(self._labels.image(row), self._labels.spacing(row))[0]
         case = pool.samples[row].case
         if self._case is None or self._case[0] != case:
@@ -94,11 +107,16 @@ class Scorer:
         # The samples of a case lie one after another in the pool.
         return self._case[1][row - pool.rows_of_case[pool.cases[case].id][0]]
 
+    def _sees_volumes(self) -> bool:
+        """Say whether slices are asked for and the segmenter takes whole volumes only."""
+        config = getattr(self._segmenter, "config", None)
+        return self._labels.planar and config is not None and config.dimensions == 3
+
     def _of_boxes(self, case: int) -> np.ndarray:
         rows = self._labels.pool.rows_of_case[self._labels.pool.cases[case].id]
         regions = [self._labels.region(row) for row in rows]
         boxes = np.array([[*(part.start for part in each), *(part.stop for part in each)] for each in regions])
-        return self._scored(self._labels.cache.image(case), self._labels.spacing(rows[0]), boxes)
+        return self._scored(self._labels.cache.image(case), self._labels.cache.spacings[case], boxes)
 
     def _scored(
         self, image: np.ndarray, spacing: tuple[float, ...] | None, boxes: np.ndarray | None = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,12 +32,14 @@ from nextmask.study.lock import locked
 from nextmask.study.oracle import Truth
 from nextmask.study.order import refuse_unfinished, same_query, trainable
 from nextmask.study.proxy import ProxySegmenter
+from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.request import Request, answer, check_amount, find_strategy, recorded, with_class_names
 from nextmask.study.rounds import Round, StoredFile, fold
+from nextmask.study.training import Trainer
 from nextmask.study.versions import versions
 
 if TYPE_CHECKING:
-    from nextmask.training.config import TrainConfig
+    from nextmask.training.learner import Learner
     from nextmask.training.predict import Segmenter
 
 
@@ -170,9 +171,7 @@ class Study:
 
     def load_segmenter(self, file: StoredFile) -> Segmenter:
         """Open a segmenter that the ledger names, on the study's device."""
-        from nextmask.training.predict import load_segmenter
-
-        return load_segmenter(self.path(file), self.device)
+        return self._learner.load(self.path(file), self.device)
 
     # -- the verbs ---------------------------------------------------------------------------------------------------
 
@@ -272,10 +271,11 @@ class Study:
             rounds = fold(events)
             round = trainable(rounds, partial)
             if round.segmenter is None:
-                masks = {name: self.path(file) for each in rounds for name, file in each.masks.items()}
-                checkpoint = self.folder / "rounds" / f"{round.number:02d}" / "training.checkpoint"
-                self._ledger.append("trained", self._fit(round.number, masks, checkpoint), after=head(events))
-                checkpoint.unlink(missing_ok=True)
+                unfinished = self.folder / "rounds" / f"{round.number:02d}" / "training"
+                self._ledger.append(
+                    "trained", self._trainer.train(rounds, round.number, unfinished), after=head(events)
+                )
+                shutil.rmtree(unfinished, ignore_errors=True)
         return self.rounds[-1]
 
     def evaluate(self) -> Round:
@@ -326,6 +326,12 @@ class Study:
                     "they are, because every result rests on them. Restore the file, or create a new study."
                 )
 
+    @cached_property
+    def _learner(self) -> Learner:
+        from nextmask.training.learner import UNetLearner
+
+        return UNetLearner()
+
     @property
     def _embedder(self) -> Embedder:
         return Embedder(
@@ -364,7 +370,7 @@ class Study:
             parse_proxy(self.config.proxy),
             self.labels,
             self.folder / self.config.cache / "encoders",
-            self._train_config,
+            lambda: self._trainer.derived(),
             self.device,
             told=self._told("training the proxy segmenter"),
         )
@@ -430,44 +436,20 @@ class Study:
         foreground = int(np.count_nonzero((full != 0) & (full != IGNORE)))
         return store_mask(self.folder, full, case, sample), {"foreground": foreground, **known}
 
-    def _fit(self, number: int, masks: Mapping[str, Path], checkpoint: Path) -> dict[str, Any]:
-        """Train on all masks, write the segmenter, and return what the ledger should know of it."""
-        from nextmask.training.predict import save_segmenter
-        from nextmask.training.train import fit
-
-        config = self._train_config()
-        told = self._told(f"round {number}: training")
-        started = time.monotonic()
-        samples, seed = self.labels.samples(masks), [self.config.seed, number]
-        start = self._embedder.warm_start(self.config.start)
-        segmenter = fit(
-            samples, config, seed=seed, device=self.device, checkpoint=checkpoint, start=start, progress=told
-        )
-        relative = f"rounds/{number:02d}/segmenter.pt"
-        save_segmenter(segmenter, self.folder / relative)
-        return {
-            "round": number,
-            "path": relative,
-            "sha256": digest(self.folder / relative),
-            "trained_on": len(samples),
-            "start": {"weights": self.config.start, "sha256": start.sha256 if start else None},
-            "config": asdict(config),
-            "device": self.device,
-            "seconds": round(time.monotonic() - started, 1),
-            "versions": versions(),
-        }
-
-    def _train_config(self) -> TrainConfig:
-        from nextmask.training.config import derive_config
-
-        return derive_config(
-            self.labels.shapes(),
-            self.cohort.scans[0].channels,
-            len(self.config.classes) + 1,
-            dimensions=2 if self.planar else 3,
-            device=self.device,
-            rgb=self.preprocessing.intensity == "rgb",
-            iterations=self.config.iterations,
+    @property
+    def _trainer(self) -> Trainer:
+        return Trainer(
+            self.folder,
+            self.config,
+            self._learner,
+            self.labels,
+            self._embedder,
+            self.device,
+            self.preprocessing.intensity == "rgb",
+            self.path,
+            self.load_segmenter,
+            lambda segmenter: PseudoLabels(self.labels, self._evidence(segmenter), self.labeled),
+            self._told,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import torch
@@ -20,6 +20,12 @@ class TrainConfig:
     the widths of the network from top to bottom. ``mirror``: along every axis, so only where left may be right.
     ``foreground_share``: how many patches of images larger than a patch are centred on an annotated structure.
     ``dropout``: share of the activations that each layer drops.
+    ``objectives``: names in `nextmask.training.objectives.OBJECTIVES` and their weights; what is minimised is the sum.
+    ``unlabeled_batch_size``: unlabeled images per step, beside ``batch_size`` annotated ones.
+    ``average``: decay of the moving average of the weights, which predicts in the end; 0 = the last weights do.
+    ``accumulate``: batches whose gradients are averaged for one step.
+    ``snapshots``: how many times the learning rate falls to 0 and rises again, each time leaving a member of an ensemble
+    (Huang et al. 2017, https://arxiv.org/abs/1704.00109).
     """
 
     dimensions: int
@@ -36,20 +42,26 @@ class TrainConfig:
     precision: Precision
     foreground_share: float
     dropout: float = 0.0
+    objectives: tuple[tuple[str, float], ...] = (("supervised", 1.0),)
+    unlabeled_batch_size: int = 0
+    average: float = 0.0
+    accumulate: int = 1
+    snapshots: int = 1
 
     def __post_init__(self) -> None:
         for name in ("patch_size", "features"):  # JSON knows lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "objectives", tuple((str(name), float(w)) for name, w in self.objectives))
 
 
 def config_from(values: Mapping[str, Any]) -> TrainConfig:
     """Build a configuration from the plain mapping that ``asdict`` gave; raise TrainingError if keys do not fit.
 
-    What was written before there was dropout has none.
+    What was written before a setting was there has its default.
     """
-    values = {"dropout": 0.0, **values}
     expected = {field.name for field in fields(TrainConfig)}
-    if set(values) != expected:
+    required = {field.name for field in fields(TrainConfig) if field.default is MISSING}
+    if not required <= set(values) <= expected:
         raise TrainingError(
             f"A training configuration has the keys {sorted(values)}. Expected {sorted(expected)}. "
             "It was written by another version of nextmask: train again, or use that version."
@@ -70,6 +82,7 @@ def derive_config(
     device: str,
     rgb: bool = False,
     iterations: int | None = None,
+    objectives: Mapping[str, float] | None = None,
 ) -> TrainConfig:
     """Derive a training from the pool's working-grid shapes, (z, y, x) or (y, x), and the device.
 
@@ -93,4 +106,7 @@ def derive_config(
         rotate_degrees=45.0 if rgb else 15.0 if is_flat(size.patch_size) else 30.0,
         precision=best_precision(device),
         foreground_share=0.5,
+        objectives=tuple((objectives or {"supervised": 1.0}).items()),
+        unlabeled_batch_size=size.batch_size,
+        average=0.99,
     )

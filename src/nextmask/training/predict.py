@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,25 +28,48 @@ STITCHED_ON_DEVICE = 2**30
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A trained network and the configuration it was trained with."""
+    """A trained network, or several that predict together, and the configuration they were trained with."""
 
     config: TrainConfig
     network: nn.Module
+    further: tuple[nn.Module, ...] = ()
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All networks."""
+        return (self.network, *self.further)
 
     @property
     def device(self) -> torch.device:
         """Name the device that the network is on."""
         return next(self.network.parameters()).device
 
-    @torch.inference_mode()
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Return class probabilities (classes, *spatial) float32 of an image (channels, *spatial) on the same grid.
 
         A network of slices takes a volume too, slice by slice. Windows of the training patch overlap by half and are
         blended with Gaussian weights; an image smaller than the patch is padded with its border and cropped back.
+        Several networks predict one after another, and the mean of what they say is returned.
+        """
+        members = self.predict_members(image)
+        total = next(members)
+        for member in members:
+            total += member
+        total /= len(self.networks)
+        return total
+
+    def predict_members(self, image: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield what each network says of one image, each as `predict` gives it.
+
+        Made one at a time, so that no more than one need be in memory.
         """
         batch, by_slice = self._as_batch(image)
-        probabilities = self._sliding_window(batch)
+        for network in self.networks:
+            yield self._predicted(network, batch, by_slice)
+
+    @torch.inference_mode()
+    def _predicted(self, network: nn.Module, batch: Tensor, by_slice: bool) -> np.ndarray:
+        probabilities = self._sliding_window(network, batch)
         probabilities = probabilities.transpose(0, 1) if by_slice else probabilities[0]
         return np.ascontiguousarray(probabilities.float().cpu().numpy())
 
@@ -63,8 +87,8 @@ class Segmenter:
         """Yield so many predictions of one image, each as `predict` makes it, with other activations dropped.
 
         Only dropout is as in training; normalisation is not, and nothing of the network changes. What member k drops
-        depends on ``seed`` and k alone. Made one at a time. Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML
-        2016, https://arxiv.org/abs/1506.02142.
+        depends on ``seed`` and k alone; several networks take turns. Made one at a time. Gal and Ghahramani, "Dropout as a
+        Bayesian approximation", ICML 2016, https://arxiv.org/abs/1506.02142.
 
         Raises TrainingError if the network was trained without dropout.
         """
@@ -78,14 +102,16 @@ class Segmenter:
     def _members_by_dropout(self, image: np.ndarray, members: int, seed: Sequence[int]) -> Iterator[np.ndarray]:
         for k in range(members):
             drawn = int(np.random.default_rng([*seed, k]).integers(2**63 - 1))
-            with dropping(self.network, torch.Generator(self.device).manual_seed(drawn)):
-                member = self.predict(image)
+            one = Segmenter(self.config, self.networks[k % len(self.networks)])
+            with dropping(one.network, torch.Generator(self.device).manual_seed(drawn)):
+                member = one.predict(image)
             yield member
 
     def encode(self, image: np.ndarray, grid: int = 1) -> np.ndarray:
         """Return the network's bottleneck activations averaged over an image (channels, *spatial), (dims,) float32.
 
         With ``grid``, over so many parts along every axis. A volume given to a network of slices is the mean over its slices.
+        Of several networks the first: their activations cannot be compared.
         """
         batch, _ = self._as_batch(image)
         return self._describe(batch, grid).mean(dim=0).numpy()
@@ -114,7 +140,7 @@ class Segmenter:
         if shape[0] != self.config.channels:
             raise _wrong_shape(shape, self.config)
 
-    def _sliding_window(self, batch: Tensor) -> Tensor:
+    def _sliding_window(self, network: nn.Module, batch: Tensor) -> Tensor:
         from monai.inferers.utils import sliding_window_inference
 
         stitched = 4 * self.config.classes * batch[:, 0].numel()
@@ -122,7 +148,7 @@ class Segmenter:
             batch,
             self.config.patch_size,
             max(self.config.batch_size, 1),
-            self._probabilities,
+            partial(self._probabilities, network),
             overlap=OVERLAP,
             mode="gaussian",
             padding_mode="replicate",
@@ -132,9 +158,9 @@ class Segmenter:
         assert isinstance(probabilities, Tensor)  # a predictor of one tensor gives one
         return probabilities
 
-    def _probabilities(self, patches: Tensor) -> Tensor:
+    def _probabilities(self, network: nn.Module, patches: Tensor) -> Tensor:
         with autocast(self.config, self.device):
-            logits = self.network(patches.contiguous(memory_format=memory_format(self.config)))
+            logits = network(patches.contiguous(memory_format=memory_format(self.config)))
         return torch.softmax(logits.float(), dim=1)
 
 
@@ -150,7 +176,13 @@ def _wrong_shape(shape: tuple[int, ...], config: TrainConfig, leading: str = "")
 def save_segmenter(segmenter: Segmenter, path: Path) -> None:
     """Write weights and configuration, so that a crash leaves the old file or the new one, never half of one."""
     save_tensors(
-        {"format": FORMAT, "config": asdict(segmenter.config), "weights": segmenter.network.state_dict()}, path
+        {
+            "format": FORMAT,
+            "config": asdict(segmenter.config),
+            "weights": segmenter.network.state_dict(),
+            "further": [network.state_dict() for network in segmenter.further],
+        },
+        path,
     )
 
 
@@ -166,7 +198,13 @@ def load_segmenter(path: Path, device: str) -> Segmenter:
             "Restore it from a backup, or train again."
         )
     config = config_from(stored["config"])
+    where = torch.device(choose_device(device))
+    networks = [_network(config, weights, path, where) for weights in (stored["weights"], *stored.get("further", ()))]
+    return Segmenter(config, networks[0], tuple(networks[1:]))
+
+
+def _network(config: TrainConfig, weights: Mapping[str, Tensor], path: Path, where: torch.device) -> nn.Module:
     network = build_unet(config, config.classes)
-    check_weights(stored["weights"], network.state_dict(), path)
-    network.load_state_dict(stored["weights"])
-    return Segmenter(config, place(network, config, torch.device(choose_device(device))).eval())
+    check_weights(weights, network.state_dict(), path)
+    network.load_state_dict(weights)
+    return place(network, config, where).eval()

@@ -1,0 +1,54 @@
+"""What simulated studies show of strategies, and how surely: plain arrays in, frozen results out.
+
+No file is read here and nothing is drawn but from the generator that is handed in. docs/statistics.md says what each
+figure means, and when not to trust it.
+"""
+
+from nextmask.study.statistics.bootstrap import Difference, Interval, interval_of_difference, interval_of_mean
+from nextmask.study.statistics.comparison import Comparison, Decision, Row, compare, decide, letters_of
+from nextmask.study.statistics.curves import area_under_budget_curve, common_range, spent_to_target
+from nextmask.study.statistics.efficiency import foreground_efficiency
+from nextmask.study.statistics.paired import Scores, holm, pair, paired_t_test
+from nextmask.study.statistics.penalty import PenaltyMatrix, penalty_matrix
+from nextmask.study.statistics.power import (
+    Plan,
+    count_comparisons,
+    plan,
+    power_of_paired_test,
+    seeds_needed,
+    smallest_effect,
+)
+from nextmask.study.statistics.targets import Saving, Target, saving, summarise_target
+
+__all__ = [
+    "Comparison",
+    "Decision",
+    "Difference",
+    "Interval",
+    "PenaltyMatrix",
+    "Plan",
+    "Row",
+    "Saving",
+    "Scores",
+    "Target",
+    "area_under_budget_curve",
+    "common_range",
+    "compare",
+    "count_comparisons",
+    "decide",
+    "foreground_efficiency",
+    "holm",
+    "interval_of_difference",
+    "interval_of_mean",
+    "letters_of",
+    "pair",
+    "paired_t_test",
+    "penalty_matrix",
+    "plan",
+    "power_of_paired_test",
+    "saving",
+    "seeds_needed",
+    "smallest_effect",
+    "spent_to_target",
+    "summarise_target",
+]

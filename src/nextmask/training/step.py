@@ -1,0 +1,96 @@
+"""One step of training, as its objectives see it: the networks, what was drawn, and what several of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor, nn
+
+from nextmask.networks.running import memory_format
+from nextmask.networks.unet import decode, encode, expanding
+from nextmask.training.config import TrainConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The network that is trained, its moving average if there is one, and what objectives train beside it, by their name."""
+
+    student: nn.Module
+    average: nn.Module | None
+    others: nn.ModuleDict
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that predicts in the end, and that says what unlabeled images show on the way."""
+        return self.average or self.student
+
+    @torch.no_grad()
+    def follow(self, decay: float, i: int) -> None:
+        """Move the average towards the student after iteration i; early on it follows faster, as an average of few."""
+        if self.average is None:
+            return
+        decay = min(decay, (1 + i) / (10 + i))
+        own, new = list(self.average.state_dict().values()), list(self.student.state_dict().values())
+        torch._foreach_lerp_(own, new, 1 - decay)
+
+
+@dataclass(eq=False)
+class Step:
+    """What iteration ``i`` is about.
+
+    ``images`` (batch, channels, *patch) float32 and ``masks`` (batch, *patch) uint8, 255 = ignore, are annotated;
+    ``unlabeled`` (batch, channels, *patch) are not, and are only moved about, not changed in intensity; ``pseudo`` are
+    images and masks that an earlier segmenter predicted. ``generator`` gives every random number that an objective needs.
+    """
+
+    networks: Networks
+    config: TrainConfig
+    images: Tensor
+    masks: Tensor
+    unlabeled: Tensor | None
+    pseudo: tuple[Tensor, Tensor] | None
+    generator: Generator
+    i: int = 0
+
+    @cached_property
+    def activations(self) -> list[Tensor]:
+        """What each level of the student makes of the annotated images."""
+        return encode(self.networks.student, self.laid_out(self.images))
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """What the student says of the annotated images, (batch, classes, *patch) float32."""
+        return decode(expanding(self.networks.student), self.activations).float()
+
+    @cached_property
+    def expected(self) -> Tensor:
+        """What is expected to be in the unlabeled images: probabilities of the kept network, without gradient."""
+        return self.predicted(self.unlabeled_images)
+
+    @property
+    def unlabeled_images(self) -> Tensor:
+        """The unlabeled images, where an objective cannot do without."""
+        assert self.unlabeled is not None  # fit refuses such objectives where there are none
+        return self.unlabeled
+
+    @torch.no_grad()
+    def predicted(self, images: Tensor) -> Tensor:
+        """Return probabilities of the kept network, float32, without gradient."""
+        kept = self.networks.kept
+        mode = kept.training
+        kept.eval()  # normalisation is by image; this switches dropout off
+        try:
+            return torch.softmax(kept(self.laid_out(images)).float(), dim=1)
+        finally:
+            kept.train(mode)
+
+    def student(self, images: Tensor) -> Tensor:
+        """Return the student's logits of images, float32."""
+        logits: Tensor = self.networks.student(self.laid_out(images))
+        return logits.float()
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Lay images out as the network wants them."""
+        return images.contiguous(memory_format=memory_format(self.config))

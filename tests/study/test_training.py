@@ -1,0 +1,116 @@
+"""What a study's settings make of a training: ensembles, pseudo-labels, going on, scribbles with their far side."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nextmask.errors import StudyError
+from nextmask.study import config
+from nextmask.study.config import parse_config
+from nextmask.study.simulate import simulate
+from nextmask.study.study import Study
+from nextmask.training.objectives import OBJECTIVES
+
+PLAY = {"strategy": "random", "query_size": 4, "seed": 4}
+
+
+def networks(study, number):
+    return study.load_segmenter(study.rounds[number - 1].segmenter).networks
+
+
+def test_an_ensemble_is_trained_and_asked(home):
+    played = simulate(home, rounds=1, settings={"members": 2}, **PLAY)
+    assert len(networks(played, 1)) == 2
+    assert played.rounds[0].training["members"] == 2
+    asked = played.query(2, "power_bald")
+    assert asked.details["used"]["mutual_information"]["members"] == "ensemble"
+    assert not list((played.folder / "rounds" / "01").glob("training*"))
+
+
+def test_snapshots_are_members_too(home):
+    played = simulate(home, rounds=1, settings={"snapshots": 2}, **PLAY)
+    assert len(networks(played, 1)) == 2
+
+
+def test_a_training_goes_on_from_the_last_round(home):
+    settings = {"start": "last round", "members": 2}
+    played = simulate(home, rounds=2, settings=settings, **PLAY)
+    first, second = played.rounds
+    assert first.training["start"] == {"weights": "last round", "sha256": None}
+    assert second.training["start"]["sha256"] == first.segmenter.sha256
+    fresh = simulate(home, rounds=2, settings={"members": 2}, **PLAY)
+    assert not all(
+        torch.equal(a, b)
+        for a, b in zip(networks(played, 2)[0].parameters(), networks(fresh, 2)[0].parameters(), strict=True)
+    )
+
+
+def test_pseudo_labels_are_learned_from_and_never_counted(home, monkeypatch):
+    monkeypatch.setattr("nextmask.study.pseudo.SURE", 0.3)  # a network of four steps is sure of nothing
+    monkeypatch.setattr("nextmask.study.pseudo.SHARE", 0.5)
+    settings = {"objectives": {"supervised": 1.0, "pseudo_labels": 0.3}}
+    played = simulate(home, rounds=2, settings=settings, **PLAY)
+    first, second = played.rounds
+    assert first.training["pseudo_labeled"] == 0
+    assert 0 < second.training["pseudo_labeled"] <= 4
+    assert second.training["trained_on"] == len(first.masks) + len(second.masks)
+    assert played.labeled.sum() == 8
+    assert not list(played.folder.rglob("pseudo-*"))
+
+
+def test_unlabeled_images_are_learned_from(home):
+    with_them = {"objectives": {"supervised": 1.0, "fixmatch": 1.0}}
+    played = simulate(home, rounds=1, settings=with_them, **PLAY)
+    assert dict(played.rounds[0].training["config"]["objectives"]) == with_them["objectives"]
+
+
+def test_scribbles_come_with_their_far_side_unless_that_is_switched_off(home):
+    played = simulate(home, rounds=1, settings={"supervision": "scribble"}, **PLAY)
+    masks = {name: played.path(file) for name, file in played.rounds[0].masks.items()}
+    open_ = [[np.mean(load()[1] == 255) for load in played.labels.samples(masks, far=far)] for far in (False, True)]
+    assert all(less <= more for more, less in zip(*open_, strict=True))
+    assert sum(open_[1]) < sum(open_[0])
+    without = simulate(home, rounds=1, settings={"supervision": "scribble", "far_background": False}, **PLAY)
+    assert not all(
+        torch.equal(a, b)
+        for a, b in zip(networks(played, 1)[0].parameters(), networks(without, 1)[0].parameters(), strict=True)
+    )
+
+
+def test_slices_train_a_network_of_volumes(home):
+    played = simulate(home, rounds=1, settings={"dimensions": 3}, **{**PLAY, "query_size": 9})
+    round = played.rounds[0]
+    cases = {played.pool.samples[played.pool.row_of[name]].case for name in round.masks}
+    assert round.training["config"]["dimensions"] == 3
+    assert round.training["trained_on"] == len(cases) < len(round.masks)
+    assert round.stage == "done"
+    masks = {name: played.path(file) for name, file in round.masks.items()}
+    annotated = sum((load()[1] != 255).any(axis=(1, 2)).sum() for load in played.labels.samples(masks, dimensions=3))
+    assert annotated == len(round.masks)
+    played.query(2, "most_uncertain")
+
+
+def test_volumes_train_a_network_of_slices(home, small_config):
+    study = Study.create(home.parent / "whole", small_config(unit="whole", dimensions=2, test_fraction=0.2))
+    study.query(2, "random")
+    study.annotate(home.parent / "patients" / "masks")
+    round = study.train()
+    assert round.training["config"]["dimensions"] == 2
+    shapes = [study.labels.shapes()[study.pool.samples[study.pool.row_of[name]].case] for name in round.masks]
+    assert round.training["trained_on"] == sum(slices for slices, _, _ in shapes)
+    assert study.evaluate().stage == "done"
+    study.query(1, "most_uncertain")
+
+
+def test_an_objective_that_does_not_exist_is_an_error_of_the_settings(home):
+    values = Study(home).config.model_dump() | {"objectives": {"unimach": 1.0}}
+    with pytest.raises(StudyError, match="no objective unimach; expected some of supervised"):
+        parse_config(values)
+    with pytest.raises(StudyError, match="expected weights above 0"):
+        parse_config(values | {"objectives": {"supervised": 0.0}})
+
+
+def test_the_settings_know_the_objectives_of_the_training():
+    assert set(config.OBJECTIVES) == set(OBJECTIVES)
