@@ -56,11 +56,14 @@ def test_the_main_job_from_new_to_report(run, here):
     assert run("train heart")[0] == 0
     code, out, _ = run("evaluate heart")
     assert (code, "HD95" in out) == (0, True)
-    assert run("simulate heart --strategy random --query-size 3 --rounds 1 --iterations 3")[0] == 0
+    oracle = "--supervision drawn_scribble --reader-error 1"
+    assert run(f"simulate heart --strategy random --query-size 3 --rounds 1 --iterations 3 {oracle}")[0] == 0
     state = json.loads(run("show heart --json")[1])
     assert state["rounds"][0]["stage"] == "done"
     assert state["rounds"][0]["labeled"] == 3
-    assert list(state["simulations"]) == ["random-n3-seed0-iterations=3"]
+    simulated = "random-n3-seed0-iterations=3-reader_error=1.0-supervision=drawn_scribble"
+    assert list(state["simulations"]) == [simulated]
+    assert 1.5 < state["simulations"][simulated][0]["minutes"] < 2.1
     shown = run("show heart")[1]
     assert f"{state['rounds'][0]['mean_dice']:.3f}" in shown
     assert run("report heart")[0] == 0

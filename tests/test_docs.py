@@ -65,7 +65,7 @@ def test_every_kind_of_evidence_says_what_it_is():
 
 
 def test_documents_name_only_files_that_are_there():
-    for name in ("README.md", "docs/one-round.md", "docs/log.md", "benchmarks/real_runs.md"):
+    for name in ("README.md", "docs/one-round.md", "docs/oracles.md", "docs/log.md", "benchmarks/real_runs.md"):
         for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
             assert ((ROOT / name).parent / link).exists(), f"{name}: {link}"
 

@@ -248,7 +248,12 @@ def simulate(
     query_size: Annotated[int, typer.Option("-n", "--query-size", help="samples a round")] = 20,
     rounds: Annotated[int, typer.Option(help="how many rounds to play")] = 4,
     seed: Annotated[int, typer.Option(help="of the strategy and the training")] = 0,
-    supervision: Annotated[str | None, typer.Option(help="what the oracle draws: mask or scribble")] = None,
+    supervision: Annotated[
+        str | None, typer.Option(help="what the oracle draws: mask, corrected, scribble or drawn_scribble")
+    ] = None,
+    reader_error: Annotated[
+        float | None, typer.Option(help="how far it is off: 0 not at all, 1 as two readers differ")
+    ] = None,
     encoder: Annotated[str | None, typer.Option(help="what strategies see of an image")] = None,
     iterations: Annotated[int | None, typer.Option(help="training steps a round")] = None,
     option: Option = None,
@@ -256,7 +261,12 @@ def simulate(
     """Play rounds with an oracle that knows the masks; the study itself is not touched."""
     from nextmask.study.simulate import simulate as play
 
-    given = {"supervision": supervision, "encoder": encoder, "iterations": iterations}
+    given = {
+        "supervision": supervision,
+        "reader_error": reader_error,
+        "encoder": encoder,
+        "iterations": iterations,
+    }
     settings = {name: value for name, value in given.items() if value is not None}
     with progress() as report:
         played = play(

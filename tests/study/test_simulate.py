@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from nextmask.errors import StudyError
-from nextmask.study.annotations import Oracle
 from nextmask.study.cohort import Cohort
 from nextmask.study.ledger import Ledger
 from nextmask.study.simulate import _with_references, simulate, simulations
@@ -94,9 +93,3 @@ def test_cases_without_truth_are_left_out_of_the_pool_only(home):
     left = _with_references(mixed, "mask")
     assert [case.id for case in left.on("pool").cases] == [known]
     assert len(left.on("test").cases) == len(cohort.on("test").cases)
-
-
-def test_the_oracle_knows_nothing_of_a_case_without_truth(home):
-    study = Study(home)
-    sample = study.pool.samples[0]
-    assert Oracle("mask", {})(replace(study.pool.cases[0], mask=None), sample) is None

@@ -60,6 +60,17 @@ OBJECTIVES = (
 """Names of what a training may minimise, as in `nextmask.training.objectives`; here too, so that torch need not be loaded."""
 
 
+class Drawing(BaseModel):
+    """What of ``minutes_per_slice`` goes where; on a slice of a heart (3 structures, 340 voxel edges) it adds up to all of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slice: float = Field(0.1, ge=0, description="looking at a slice, whatever it shows")
+    structure: float = Field(0.1, ge=0, description="each connected structure of a slice")
+    boundary: float = Field(0.18, ge=0, description="every 100 voxel edges of outline")
+    scribble: float = Field(1 / 15, gt=0, description="a scribble, as a share of drawing the mask")
+
+
 class StudyConfig(BaseModel):
     """The settings of a study. An unknown key is an error with a suggestion."""
 
@@ -81,7 +92,16 @@ class StudyConfig(BaseModel):
         {}, description="other codes in mask files: {255 = 1}, or {9 = 'ignore'} for not annotated"
     )
     scribble_codes: Codes = Field({}, description="other codes in scribble files")
-    supervision: Literal["mask", "scribble"] = Field("mask", description="what the oracle of a simulation draws")
+    supervision: Literal["mask", "corrected", "scribble", "drawn_scribble"] = Field(
+        "mask",
+        description="what the oracle of a simulation draws: mask; corrected (the last segmenter's, in less time); "
+        "scribble (from a file); drawn_scribble (made from the mask)",
+    )
+    reader_error: float = Field(
+        0.0,
+        ge=0,
+        description="how far the oracle of a simulation is off: 0 not at all, 1 as two readers of ACDC differ",
+    )
     split_by: str = Field("patient", description="the column whose values never land on two sides of the split")
     test_fraction: float = Field(
         0.2, ge=0, lt=1, description="share of the split units that is kept for testing; 0 = none"
@@ -123,7 +143,14 @@ class StudyConfig(BaseModel):
         description="what encoders see of a case: whole, or a box around what is predicted or proxy, or in column:NAME",
     )
     minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")
-    minutes_per_slice: float = Field(1.0, gt=0, description="minutes to draw on one slice; a picture is one slice")
+    minutes_per_slice: float = Field(
+        1.0, gt=0, description="minutes to draw a mask on one slice, by estimate; a picture is one slice"
+    )
+    drawing: Drawing = Field(
+        Drawing(),
+        description="what a simulation reckons of minutes_per_slice: for each slice, structure, 100 voxel edges of outline; "
+        "scribble: share of that which a scribble takes",
+    )
     seed: int = Field(0, ge=0, description="of everything that is drawn")
     iterations: int | None = Field(
         None, gt=0, description="training steps a round; derived from the device if not given"
@@ -230,8 +257,9 @@ def write_config(folder: Path, config: StudyConfig) -> None:
 def _explain(problem: Any) -> str:
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, StudyConfig.model_fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(StudyConfig.model_fields)}"
+        known = Drawing.model_fields if name.startswith("drawing.") else StudyConfig.model_fields
+        near = difflib.get_close_matches(name.removeprefix("drawing."), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
         return f"{name}: there is no such setting; {hint}"
     return f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 

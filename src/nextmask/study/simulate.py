@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from nextmask.data.pool import Sample
+from nextmask.data.preprocess import mask_to_image
 from nextmask.data.splits import write_split
 from nextmask.errors import StudyError, TooFew
-from nextmask.study.annotations import Oracle
 from nextmask.study.cohort import SPLITS, Cohort, write_cases
 from nextmask.study.config import FILE, StudyConfig, read_config
 from nextmask.study.ledger import Ledger
+from nextmask.study.oracle import Oracle, Truth
 from nextmask.study.study import Report, Study
 
 FOLDER = "simulations"
@@ -39,7 +44,8 @@ def simulate(
         strategy: name of the strategy.
         query_size: samples a round.
         seed: of the strategy and of the training.
-        settings: other values of study.toml for this simulation, for example ``{"supervision": "scribble"}``.
+        settings: other values of study.toml for this simulation, for example ``{"supervision": "scribble"}``
+            or ``{"reader_error": 1.0}``.
         options: options of the strategy.
 
     Raises:
@@ -48,9 +54,8 @@ def simulate(
     parent = Study(folder)
     name = _name(strategy, query_size, seed, settings or {}, options or {})
     study = _open(parent, parent.folder / FOLDER / name, {"seed": seed, **(settings or {})}, report)
-    oracle = _oracle(study.config)
     while not _finished(study, rounds):
-        _advance(study, oracle, strategy, query_size, options or {})
+        _advance(study, strategy, query_size, options or {})
     return study
 
 
@@ -74,7 +79,11 @@ def _open(parent: Study, folder: Path, changes: Mapping[str, Any], report: Repor
             f"{folder} holds a simulation with other settings than the study has now. Expected the same. "
             "Delete that folder to play it anew, or put the settings of study.toml back."
         )
-    return Study(folder, report=report)
+    return Study(folder, report=report, truth=_truth(config))
+
+
+def _truth(config: StudyConfig) -> Truth:
+    return Truth(config.mask_codes, len(config.classes))
 
 
 def _has_begun(folder: Path) -> bool:
@@ -88,7 +97,8 @@ def _create(parent: Study, folder: Path, config: StudyConfig, report: Report | N
     cohort = _with_references(parent.cohort, config.supervision)
     write_cases(folder, cohort)
     write_split(folder / SPLITS, cohort.cases, cohort.side, cohort.scans, by=config.split_by)
-    return Study.create(folder, config, cohort=cohort, report=report)
+    Study.create(folder, config, cohort=cohort)
+    return Study(folder, report=report, truth=_truth(config))
 
 
 def _config(parent: Study, folder: Path, changes: Mapping[str, Any]) -> StudyConfig:
@@ -113,19 +123,15 @@ def _config(parent: Study, folder: Path, changes: Mapping[str, Any]) -> StudyCon
 
 def _with_references(cohort: Cohort, supervision: str) -> Cohort:
     """Keep the test cases, and the cases of the pool that the oracle knows."""
+    source = "scribble" if supervision == "scribble" else "mask"
     rows = zip(cohort.cases, cohort.scans, strict=True)
-    kept = [(c, s) for c, s in rows if cohort.side[c.id] == "test" or getattr(c, supervision) is not None]
+    kept = [(c, s) for c, s in rows if cohort.side[c.id] == "test" or getattr(c, source) is not None]
     if not any(cohort.side[case.id] == "pool" for case, _ in kept):
         raise StudyError(
-            f"no case of the pool has a {supervision}. Expected the truth that an oracle draws from. Give it in the "
-            f"{supervision} column of cases.csv, or with --{supervision}s, when the study is made."
+            f"no case of the pool has a {source}. Expected the truth that an oracle draws from. Give it in the "
+            f"{source} column of cases.csv, or with --{source}s, when the study is made."
         )
     return Cohort(tuple(case for case, _ in kept), tuple(scan for _, scan in kept), cohort.side)
-
-
-def _oracle(config: StudyConfig) -> Oracle:
-    codes = config.scribble_codes if config.supervision == "scribble" else config.mask_codes
-    return Oracle(config.supervision, codes)
 
 
 def _finished(study: Study, rounds: int) -> bool:
@@ -135,14 +141,14 @@ def _finished(study: Study, rounds: int) -> bool:
     return len(done) >= rounds or not study.askable.any()
 
 
-def _advance(study: Study, oracle: Oracle, strategy: str, n: int, options: Mapping[str, Any]) -> None:
+def _advance(study: Study, strategy: str, n: int, options: Mapping[str, Any]) -> None:
     """Do what the latest round needs next."""
     rounds = study.rounds
     stage = rounds[-1].stage if rounds else "done"
     if stage == "done":
         _ask(study, strategy, n, options)
     elif stage == "annotate":
-        _draw(study, oracle)
+        _draw(study)
     elif stage == "train":
         study.train()
     else:
@@ -158,11 +164,26 @@ def _ask(study: Study, strategy: str, n: int, options: Mapping[str, Any]) -> Non
         study.query(few.available, strategy, **options)
 
 
-def _draw(study: Study, oracle: Oracle) -> None:
+def _draw(study: Study) -> None:
     """Let the oracle annotate; samples where it has nothing to draw are given up, and count as asked for."""
-    outcome = study.annotate(oracle, author="oracle")
+    outcome = study.annotate(Oracle(study.config, _predictions(study)), author="oracle")
     if outcome.refused:
         name, why = next(iter(outcome.refused.items()))
         raise StudyError(f"the oracle's masks of {len(outcome.refused)} samples cannot be used, first {name!r}: {why}")
     if outcome.missing:
         study.drop(dict.fromkeys(outcome.missing, "the oracle has nothing to draw there"), author="oracle")
+
+
+def _predictions(study: Study) -> Callable[[Sample], np.ndarray] | None:
+    """Return what the last segmenter shows of a sample, for a reader who corrects; None for others, and in the first round."""
+    trained = [round.segmenter for round in study.rounds if round.segmenter]
+    if study.config.supervision != "corrected" or not trained:
+        return None
+    segmenter, cache = study.load_segmenter(trained[-1]), study.labels.cache
+
+    @lru_cache(maxsize=1)  # of one case at a time: samples of a case are often asked for together
+    def of_case(case: int) -> np.ndarray:
+        image = np.asarray(cache.image(case), np.float32)
+        return mask_to_image(segmenter.predict(image), cache.placements[case])
+
+    return lambda sample: of_case(sample.case)[sample.region.slices]

@@ -19,7 +19,7 @@ from nextmask.data.proxy_masks import parse_proxy
 from nextmask.errors import DataError, StudyError
 from nextmask.selection.types import Strategy
 from nextmask.study import worklist
-from nextmask.study.annotations import AnnotationReport, Annotator, MaskFolder, fit_to_case, store_mask
+from nextmask.study.annotations import AnnotationReport, Annotator, Drawn, MaskFolder, fit_to_case, store_mask
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
 from nextmask.study.config import StudyConfig, read_config, refuse_changed, write_config
 from nextmask.study.cost import estimated_minutes
@@ -29,6 +29,7 @@ from nextmask.study.evidence import Evidence
 from nextmask.study.labels import Labels
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
+from nextmask.study.oracle import Truth
 from nextmask.study.order import refuse_unfinished, same_query, trainable
 from nextmask.study.proxy import ProxySegmenter
 from nextmask.study.pseudo import PseudoLabels
@@ -49,10 +50,11 @@ class Study:
     its files, and then adds its event to the ledger; called again after a crash, it goes on where it was.
     """
 
-    def __init__(self, folder: Path | str, *, report: Report | None = None):
+    def __init__(self, folder: Path | str, *, report: Report | None = None, truth: Truth | None = None):
+        """Open a study; ``truth`` is handed in by a simulation only, for strategies that say that they look at it."""
         self.folder = Path(folder)
         self.config = read_config(self.folder)
-        self._report = report
+        self._report, self._truth = report, truth
         self._ledger = Ledger(self.folder / "ledger.sqlite")
         if not self.events:
             raise StudyError(
@@ -356,6 +358,7 @@ class Study:
             labeled=self.labeled,
             seed=self.config.seed,
             proxy=self._proxy,
+            truth=self._truth,
             report=self._report,
         )
 
@@ -402,32 +405,36 @@ class Study:
         stored, unchanged, missing, refused, last = [], [], [], {}, head(self.events)
         for done, (round, name) in enumerate(wanted, start=1):
             try:
-                file = self._store(annotator, self.pool.samples[self.pool.row_of[name]])
+                taken = self._store(annotator, self.pool.samples[self.pool.row_of[name]])
             except DataError as error:
                 refused[name] = str(error)
                 continue
-            if file is None:
+            if taken is None:
                 missing.append(name)
-            elif round.masks.get(name) == file:
+            elif round.masks.get(name) == taken[0]:
                 unchanged.append(name)
             else:
-                payload = {"round": round.number, "sample": name, **vars(file)}
+                payload = {"round": round.number, "sample": name, **vars(taken[0]), **taken[1]}
                 last = self._ledger.append("annotated", payload, after=last, author=author).hash
                 stored.append(name)
             if self._report:
                 self._report("taking in masks", done, len(wanted))
         return {"stored": tuple(stored), "unchanged": tuple(unchanged), "missing": tuple(missing), "refused": refused}
 
-    def _store(self, annotator: Annotator, sample: Sample) -> StoredFile | None:
+    def _store(self, annotator: Annotator, sample: Sample) -> tuple[StoredFile, dict[str, Any]] | None:
+        """Store the mask of a sample; return its file, and what the ledger should know of it besides."""
         case = self.pool.cases[sample.case]
-        mask = annotator(case, sample)
-        if mask is None:
+        drawn = annotator(case, sample)
+        if drawn is None:
             return None
+        mask = drawn.mask if isinstance(drawn, Drawn) else drawn
         shape = self.labels.cache.placements[sample.case].full
         full = fit_to_case(mask, sample, shape, len(self.config.classes))
         if (full == IGNORE).all():  # a template that nobody has drawn in yet
             return None
-        return store_mask(self.folder, full, case, sample)
+        known = {"minutes": round(drawn.minutes, 3)} if isinstance(drawn, Drawn) else {}
+        foreground = int(np.count_nonzero((full != 0) & (full != IGNORE)))
+        return store_mask(self.folder, full, case, sample), {"foreground": foreground, **known}
 
     @property
     def _trainer(self) -> Trainer:
