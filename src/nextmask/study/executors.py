@@ -128,6 +128,7 @@ def on_slurm(
     threads: int,
     gpus: float,
     options: Mapping[str, Any],
+    poll_seconds: float = 10.0,
 ) -> Ended[Job]:
     """Submit the jobs to Slurm as one array through submitit, and wait for them; ``options`` are submitit's."""
     try:
@@ -141,7 +142,7 @@ def on_slurm(
     executor.update_parameters(**{**wanted, **given})
     with _environment(threads):
         sent = dict(zip(executor.map_array(work, list(jobs)), jobs, strict=True)) if jobs else {}
-    for done in as_ended(list(sent)):
+    for done in as_ended(list(sent), poll_frequency=poll_seconds):
         yield sent[done], done.exception()
 
 
