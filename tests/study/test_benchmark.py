@@ -21,7 +21,7 @@ from nextmask.study.benchmark import Benchmark, make_benchmark, open_benchmark, 
 from nextmask.study.executors import in_this_process
 from nextmask.study.standing import failed, standing, together
 from nextmask.study.study import Study
-from nextmask.training import train
+from nextmask.training import ensemble
 
 TIMES = ("select_seconds", "train_seconds", "evaluate_seconds", "shared", "peak_mb")
 """What may differ between two runs of the same benchmark."""
@@ -60,13 +60,13 @@ def played(made_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trainings(monkeypatch):
     """A list that grows by the seed of each training that is done."""
-    done, real = [], train.fit
+    done, real = [], ensemble.fit
 
     def counted(*args, **options):
         done.append(tuple(options["seed"]))
         return real(*args, **options)
 
-    monkeypatch.setattr(train, "fit", counted)
+    monkeypatch.setattr(ensemble, "fit", counted)
     return done
 
 
@@ -271,7 +271,7 @@ def test_settings_that_cannot_be_are_said_before_anything_is_played(file):
 
 def play_and_die(file: Path, log: Path, at: int) -> None:
     """Play in this process, note every training that begins, and kill this process within the ``at``-th."""
-    real, begun = train.fit, 0
+    real, begun = ensemble.fit, 0
 
     def counted(*args: Any, **options: Any) -> Any:
         nonlocal begun
@@ -282,7 +282,7 @@ def play_and_die(file: Path, log: Path, at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **options)
 
-    train.fit = counted
+    ensemble.fit = counted
     play(file)
 
 

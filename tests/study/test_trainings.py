@@ -9,7 +9,7 @@ import pytest
 
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
-from nextmask.training import train
+from nextmask.training import ensemble
 
 PLAY: dict[str, Any] = {"strategy": "random", "query_size": [3], "seed": 4}
 
@@ -17,13 +17,13 @@ PLAY: dict[str, Any] = {"strategy": "random", "query_size": [3], "seed": 4}
 @pytest.fixture
 def trainings(monkeypatch):
     """A list that grows by the seed of each training that is done."""
-    done, real = [], train.fit
+    done, real = [], ensemble.fit
 
     def counted(*args, **options):
         done.append(options["seed"])
         return real(*args, **options)
 
-    monkeypatch.setattr(train, "fit", counted)
+    monkeypatch.setattr(ensemble, "fit", counted)
     return done
 
 
@@ -48,6 +48,8 @@ def test_the_same_samples_settings_and_seed_are_trained_on_once(home, trainings)
         {"settings": {"iterations": 5}},
         {"settings": {"training_seed": 5}},
         {"settings": {"supervision": "scribble"}},
+        {"settings": {"members": 2}},
+        {"settings": {"objectives": {"partial_cross_entropy": 1.0}}},
         {"query_size": [4]},
         {"seed": 5},
         {"strategy": "typiclust"},
@@ -57,7 +59,7 @@ def test_the_same_samples_settings_and_seed_are_trained_on_once(home, trainings)
 def test_whatever_decides_the_weights_makes_it_another_training(home, trainings, change):
     one = simulate(home, **PLAY)
     other = simulate(home, **{**PLAY, **change})
-    assert len(trainings) == 2
+    assert len(trainings) == 1 + change.get("settings", {}).get("members", 1)
     assert len({each.rounds[0].segmenter.sha256 for each in (one, other)}) == 2
 
 
@@ -89,3 +91,12 @@ def test_the_cache_may_be_deleted(home):
     (path,) = shared(home)
     path.unlink()
     assert Study(played.folder).load_segmenter(played.rounds[0].segmenter)
+
+
+def test_pseudo_labels_are_part_of_what_is_trained_on(home, trainings):
+    settings = {"objectives": {"supervised": 1.0, "pseudo_labels": 1.0}}
+    one = simulate(home, **{**PLAY, "query_size": [10, 3]}, settings=settings)
+    other = simulate(home, **{**PLAY, "query_size": [10, 3]}, settings={**settings, "encoder": "segmenter"})
+    assert trainings == [[4, 1], [4, 2]]
+    assert other.rounds[1].training["pseudo_labeled"] == one.rounds[1].training["pseudo_labeled"]
+    assert not list((home / "cache" / "segmenters").glob("*.unfinished"))
