@@ -289,6 +289,7 @@ class Study:
             relative = f"rounds/{round.number:02d}"
             task = Task(
                 self.folder / relative,
+                self.folder / self.config.cache / "scores",
                 self.cohort.on("test"),
                 self.cache("test"),
                 self.config.classes,
