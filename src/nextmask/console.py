@@ -147,7 +147,7 @@ def following(benchmark: Benchmark, workers: int) -> Iterator[Callable[[Job, Bas
         return benchmark_table(benchmark, workers, time.monotonic() - started)
 
     try:
-        with Live(console=err, refresh_per_second=1, get_renderable=now):
+        with Live(console=err, refresh_per_second=1, get_renderable=now, transient=True):
             yield lambda job, error: None
     except KeyboardInterrupt:
         err.print("Interrupted. Nothing is lost: the same command goes on from here.")
