@@ -280,13 +280,14 @@ def benchmark(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="the benchmark's TOML file; see docs/benchmark.md")],
     folder: Annotated[Path | None, typer.Option(help="where it lies; beside the file if not given")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="processes side by side; all cores if not given, 0: only this one")
+        int | None,
+        typer.Option(min=0, help="processes side by side; one a core, or one if they use a GPU; 0: only this one"),
     ] = None,
     on: Annotated[str, typer.Option(help="where units run: local, ray or slurm")] = "local",
     status: Annotated[bool, typer.Option("--status", help="only show where it stands")] = False,
 ) -> None:
     """Play many simulated studies; interrupt it, and the same command goes on. Results go into results.csv."""
-    from nextmask.study.benchmark import make_benchmark, open_benchmark, run_benchmark
+    from nextmask.study.benchmark import devices, make_benchmark, open_benchmark, run_benchmark
     from nextmask.study.executors import choose_executor, usual_workers
 
     if status:
@@ -295,7 +296,8 @@ def benchmark(
     with progress() as report:
         made = make_benchmark(file, folder, report)
     config = made.config
-    workers = usual_workers(config.threads) if workers is None else workers
+    if workers is None:
+        workers = usual_workers(config.threads, devices(made))
     executor = choose_executor(
         on, workers=workers, threads=config.threads, gpus=config.gpus, folder=made.folder, slurm=config.slurm
     )

@@ -224,6 +224,13 @@ def test_where_it_stands_is_told_before_while_and_after(file):
     assert together(standing(made)).seconds > 0
 
 
+def test_a_unit_that_another_process_played_meanwhile_is_left_alone(played):
+    job = open_benchmark(played).jobs[0]
+    before = (job.home / "done.json").stat().st_mtime_ns
+    module.play(job)
+    assert (job.home / "done.json").stat().st_mtime_ns == before
+
+
 def test_a_study_is_made_where_the_file_gives_its_settings(tmp_path, monkeypatch):
     path = tmp_path / "b.toml"
     path.write_text(

@@ -100,7 +100,8 @@ def test_there_is_no_executor_of_that_name(tmp_path):
 
 def test_all_cores_are_used_and_none_twice(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(9)), raising=False)
-    assert [usual_workers(threads) for threads in (1, 2, 4, 16)] == [9, 4, 2, 1]
+    assert [usual_workers(threads, ["cpu"]) for threads in (1, 2, 4, 16)] == [9, 4, 2, 1]
+    assert usual_workers(1, ["cpu", "cuda"]) == 1
 
 
 @pytest.mark.parametrize(("on", "module"), [("ray", "ray"), ("slurm", "submitit")])

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from nextmask.data.files import digest_json, write_text
 from nextmask.data.synthetic import CLASSES, write_patients
 from nextmask.errors import StudyError
-from nextmask.study.config import parse_config
+from nextmask.study.config import parse_config, read_config
 from nextmask.study.executors import Executor
 from nextmask.study.grid import BenchmarkConfig, Unit, read_benchmark, units
 from nextmask.study.results import outcome, write_results
@@ -75,7 +75,7 @@ class Job:
         if (self.home / "done.json").exists():
             return "done"
         try:
-            if self.home.parent.exists():
+            if self._lock.exists():
                 with FileLock(self._lock, timeout=0):
                     pass
         except Timeout:
@@ -184,6 +184,14 @@ def play(job: Job) -> None:
             "rounds": outcome(played),
         }
         write_text(job.home / "done.json", json.dumps(done, ensure_ascii=False))
+
+
+def devices(benchmark: Benchmark) -> set[str]:
+    """Name the devices that the units would be played on here."""
+    from nextmask.networks.device import choose_device
+
+    of_study = {home: read_config(home).device for home in {job.study for job in benchmark.jobs}}
+    return {choose_device(job.unit.settings.get("device") or of_study[job.study]) for job in benchmark.jobs}
 
 
 def collect(benchmark: Benchmark) -> None:

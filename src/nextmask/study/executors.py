@@ -50,8 +50,13 @@ def choose_executor(
     )
 
 
-def usual_workers(threads: int) -> int:
-    """Say how many processes of so many threads use all cores that this one may use, and no core twice."""
+def usual_workers(threads: int, devices: Iterable[str]) -> int:
+    """Say how many processes of so many threads use all cores that this one may use, and no core twice.
+
+    One where any of them is to use a GPU: how many fit into its memory is not known.
+    """
+    if set(devices) != {"cpu"}:
+        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // threads)
 
