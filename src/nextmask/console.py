@@ -139,14 +139,13 @@ def following(benchmark: Benchmark, workers: int) -> Iterator[Callable[[Job, Bas
     def line(job: Job, error: BaseException | None) -> None:
         err.print(f"{job.key}: {'done' if error is None else f'failed: {escape(str(error))}'}", soft_wrap=True)
 
-    if not err.is_terminal:
-        yield line
-        return
-
     def now() -> Table:
         return benchmark_table(benchmark, workers, time.monotonic() - started)
 
     try:
+        if not err.is_terminal:
+            yield line
+            return
         with Live(console=err, refresh_per_second=1, get_renderable=now, transient=True):
             yield lambda job, error: None
     except KeyboardInterrupt:

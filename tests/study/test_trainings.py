@@ -48,6 +48,7 @@ def test_the_same_samples_settings_and_seed_are_trained_on_once(home, trainings)
         {"settings": {"iterations": 5}},
         {"settings": {"training_seed": 5}},
         {"settings": {"supervision": "scribble"}},
+        {"settings": {"supervision": "scribble", "far_background": False}},
         {"settings": {"members": 2}},
         {"settings": {"objectives": {"partial_cross_entropy": 1.0}}},
         {"query_size": [4]},
