@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nextmask.errors import StudyError
+from nextmask.study import executors
 from nextmask.study.executors import THREADS, choose_executor, in_processes, in_this_process, on_slurm, usual_workers
 
 
@@ -45,6 +46,14 @@ def test_one_job_that_fails_or_dies_stops_no_other(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}
     assert str(ended["refused"]) == "it cannot be done"
     assert "ended from outside" in str(ended["killed"])
+
+
+def test_a_process_that_ends_between_jobs_is_replaced(tmp_path, monkeypatch):
+    broken, real = executors._process(), executors._process
+    assert broken.submit(write, tmp_path, "killed").exception()
+    made = iter([broken])
+    monkeypatch.setattr(executors, "_process", lambda: next(made, None) or real())
+    assert dict(in_processes(partial(write, tmp_path), ["a", "b"], workers=1, threads=1)) == {"a": None, "b": None}
 
 
 def test_processes_are_others_and_have_their_number_of_threads(tmp_path, monkeypatch):

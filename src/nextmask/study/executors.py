@@ -79,16 +79,18 @@ def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, workers: i
 
     def one(job: Job) -> tuple[Job, BaseException | None]:
         process = idle.get()
-        error = process.submit(work, job).exception()
-        if isinstance(error, BrokenProcessPool):
-            process.shutdown()
-            process = _process()
-            error = StudyError(
-                "the process that played this unit was ended from outside. Expected it to come to its end. Where memory ran "
-                "out, play fewer units side by side (--workers) or smaller images; the same command tries again."
-            )
-        idle.put(process)
-        return job, error
+        try:
+            try:
+                ended = process.submit(work, job)
+            except BrokenProcessPool:  # it was ended while it had nothing to do
+                process = _process()
+                ended = process.submit(work, job)
+            error = ended.exception()
+            if isinstance(error, BrokenProcessPool):
+                process, error = _process(), StudyError(_ENDED)
+            return job, error
+        finally:
+            idle.put(process)
 
     with _environment(threads), ThreadPoolExecutor(workers) as hosts:
         futures = [hosts.submit(one, job) for job in jobs]
@@ -149,6 +151,12 @@ def on_slurm(
         sent = dict(zip(executor.map_array(work, list(jobs)), jobs, strict=True)) if jobs else {}
     for done in as_ended(list(sent), poll_frequency=poll_seconds):
         yield sent[done], done.exception()
+
+
+_ENDED = (
+    "the process that played this unit was ended from outside. Expected it to come to its end. Where memory ran out, play fewer "
+    "units side by side (--workers) or smaller images; the same command tries again."
+)
 
 
 def _process() -> ProcessPoolExecutor:
