@@ -155,9 +155,14 @@ def following(benchmark: Benchmark, workers: int) -> Iterator[Callable[[Job, Bas
 
 def print_benchmark(benchmark: Benchmark, workers: int) -> int:
     """Print where a benchmark stands, and why units failed; return how many did."""
-    from nextmask.study.standing import failed
+    from nextmask.study.standing import by_other_code, failed
 
     out.print(benchmark_table(benchmark, workers))
+    others = by_other_code(benchmark)
+    if others:
+        out.print(
+            f"{others} units were played by other code of the same release; delete their folders to play them anew."
+        )
     failures = failed(benchmark)
     for job, why in failures:
         out.print(f"[red]failed[/] [bold]{job.key}[/]: {escape(why)}", soft_wrap=True)

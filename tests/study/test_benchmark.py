@@ -17,9 +17,10 @@ from filelock import FileLock
 
 from nextmask.errors import StudyError
 from nextmask.study import benchmark as module
+from nextmask.study import standing as standing_module
 from nextmask.study.benchmark import Benchmark, make_benchmark, open_benchmark, run_benchmark
 from nextmask.study.executors import in_this_process
-from nextmask.study.standing import failed, standing, together
+from nextmask.study.standing import by_other_code, failed, standing, together
 from nextmask.study.study import Study
 from nextmask.training import ensemble
 
@@ -249,6 +250,25 @@ def test_a_study_is_made_where_the_file_gives_its_settings(tmp_path, monkeypatch
         *(("read", name) for name in "xyz"),
     }
     assert len(list((tmp_path / "b" / "cache" / "images").iterdir())) >= 4
+
+
+def test_files_of_an_encoder_from_elsewhere_are_found_from_the_study(file):
+    (file.parent / "weights.pt").write_bytes(b"")
+    given = 'images = "patients/cases.csv"\nstudies.hearts.classes = ["x", "y", "z"]\nstudies.hearts.pretraining = '
+    file.write_text(FILE.replace('folder = "study"', given + '{weights = "weights.pt", network = "monai:resnet18"}'))
+    make_benchmark(file)
+    (home,) = (file.with_suffix("") / "studies").iterdir()
+    pretraining = Study(home).config.pretraining
+    assert (home / pretraining["weights"]).resolve() == file.parent / "weights.pt"
+    assert pretraining["network"] == "monai:resnet18"
+
+
+def test_units_that_other_code_played_are_counted(file, monkeypatch):
+    file.write_text(FILE.replace("budgets = [2, 5]", "budgets = [2]"))
+    done = play(file)
+    assert by_other_code(done) == 0
+    monkeypatch.setattr(standing_module, "source", lambda: "other")
+    assert by_other_code(done) == 2
 
 
 @pytest.mark.parametrize(

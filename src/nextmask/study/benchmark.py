@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from nextmask.data.files import digest_json, write_text
 from nextmask.data.synthetic import CLASSES, write_patients
 from nextmask.errors import StudyError
-from nextmask.study.config import parse_config, read_config
+from nextmask.study.config import StudyConfig, parse_config, read_config
 from nextmask.study.executors import Executor
 from nextmask.study.grid import BenchmarkConfig, Unit, read_benchmark, units
 from nextmask.study.results import outcome, write_results
@@ -114,7 +114,7 @@ def open_benchmark(file: Path, folder: Path | None = None) -> Benchmark:
     config, file, folder = read_benchmark(file), *_absolute(file, folder)
     found = units(config)
     homes = {name: _study_folder(name, table, file.parent, folder) for name, table in config.studies.items()}
-    made = {name: Study(home) for name, home in homes.items() if has_begun(home)}
+    made = {name: _Made.of(Study(home)) for name, home in homes.items() if has_begun(home)}
     jobs = [_job(unit, made[unit.study], folder) for unit in found if unit.study in made]
     distinct = {job.key: job for job in reversed(jobs)}  # the first of equal ones gives the name
     return Benchmark(
@@ -223,8 +223,15 @@ def _make_study(name: str, table: Mapping[str, Any], base: Path, folder: Path, r
         patients = folder / "patients" / home.name
         write_patients(patients, **_drawn(name, drawn))
         values = {"classes": CLASSES, **values, "images": os.path.relpath(patients / "cases.csv", base)}
-    moved = {key: os.path.relpath(base / values[key], home) for key in _PATHS if values.get(key)}
+    moved: dict[str, Any] = {key: os.path.relpath(base / values[key], home) for key in _PATHS if values.get(key)}
+    if "pretraining" in values:
+        moved["pretraining"] = {key: _moved_file(value, base, home) for key, value in values["pretraining"].items()}
     Study.create(home, parse_config({**values, **moved}, f"study {name!r} of the benchmark"), report=report)
+
+
+def _moved_file(value: Any, base: Path, home: Path) -> Any:
+    """Name a file as it is found from a study; what is no file stays as it is."""
+    return os.path.relpath(base / value, home) if isinstance(value, str) and (base / value).is_file() else value
 
 
 def _study_folder(name: str, table: Mapping[str, Any], base: Path, folder: Path) -> Path:
@@ -250,13 +257,26 @@ def _drawn(name: str, values: Any) -> dict[str, Any]:
     return {**values, **({"shape": tuple(values["shape"])} if "shape" in values else {})}
 
 
-def _job(unit: Unit, study: Study, folder: Path) -> Job:
-    """Name a unit by all that decides its results: its settings, the images, the masks, the split and the code."""
+@dataclass(frozen=True)
+class _Made:
+    """A study that is there, and the hash of its images, masks, split and preprocessing."""
+
+    folder: Path
+    config: StudyConfig
+    content: str
+
+    @classmethod
+    def of(cls, study: Study) -> _Made:
+        truth = [[scan.mask_values, scan.scribble_values] for scan in study.cohort.scans]
+        made = [study.cohort.content(), truth, study.events[0].payload["preprocessing"]]
+        return cls(study.folder, study.config, digest_json(made))
+
+
+def _job(unit: Unit, study: _Made, folder: Path) -> Job:
+    """Name a unit by all that decides its results: its settings, the study's content, and the code."""
     settings = parse_config({**study.config.model_dump(), **unit.settings}, f"arm {unit.arm!r} of the benchmark")
     config = settings.model_dump(mode="json", exclude={*_PATHS, "columns", "cache"})
-    truth = [[scan.mask_values, scan.scribble_values] for scan in study.cohort.scans]
-    made = [study.cohort.content(), truth, study.events[0].payload["preprocessing"]]
-    key = digest_json([VERSION, versions()["nextmask"], config, made, unit.asked()])[:12]
+    key = digest_json([VERSION, versions()["nextmask"], config, study.content, unit.asked()])[:12]
     return Job(unit, study.folder, folder / "units" / f"{unit.study}-{unit.strategy}-seed{unit.seed}-{key}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nextmask.study.benchmark import Benchmark, Job, State
+from nextmask.study.versions import source
 
 STATES: tuple[State, ...] = ("done", "running", "failed", "waiting")
 
@@ -42,7 +43,7 @@ def standing(benchmark: Benchmark) -> list[Row]:
         state = job.state
         states[job.unit.study, job.unit.arm][state] += 1
         if state == "done":
-            seconds[job.unit.study, job.unit.arm].append(_seconds(job.home / "done.json"))
+            seconds[job.unit.study, job.unit.arm].append(_played(job.home / "done.json")[0])
     usual = [took for each in seconds.values() for took in each]
     return [
         Row(
@@ -71,6 +72,14 @@ def _left(counts: Counter[State], took: list[float]) -> float | None:
     return 0.0 if not todo else todo * float(np.mean(took)) if took else None
 
 
+def by_other_code(benchmark: Benchmark) -> int:
+    """Count the units that are done and were played by other code than is installed now, though of the same release."""
+    done = [job.home / "done.json" for job in benchmark.jobs if job.state == "done"]
+    return sum(_played(path)[1] != source() for path in done)
+
+
 @cache
-def _seconds(path: Path) -> float:
-    return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+def _played(path: Path) -> tuple[float, str]:
+    """Read how many seconds a unit took, and by which code; what is done never changes."""
+    done = json.loads(path.read_text(encoding="utf-8"))
+    return float(done["seconds"]), done["code"]
