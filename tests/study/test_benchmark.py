@@ -199,9 +199,11 @@ def test_a_unit_that_fails_is_noted_stops_no_other_and_is_tried_again(file, monk
     assert "Traceback" in job.failure["traceback"]
     assert {row["strategy"] for row in rows(file)} == {"random", "most_uncertain"}
     tried = []
-    monkeypatch.setattr(module, "simulate", lambda *args, **options: tried.append(options["strategy"]) or 1 / 0)
+    monkeypatch.setattr(
+        module, "simulate", lambda *args, **given: tried.append((given["strategy"], job.failure)) or 1 / 0
+    )
     again = play(file)
-    assert tried == ["k_center"]
+    assert tried == [("k_center", None)]
     assert [why for _, why in failed(again)] == ["ZeroDivisionError: division by zero"]
 
 
