@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -137,20 +138,20 @@ def test_options_reach_the_strategy_and_the_ledger(run, here):
 
 
 def test_an_interruption_says_how_to_go_on_and_the_same_command_does(run, here, monkeypatch):
-    from nextmask.training import train
+    from nextmask.training import ensemble
 
     run(NEW)
     run("query heart -n 2 --strategy random")
     run("annotate heart --from patients/masks")
-    real = train.fit
+    real = ensemble.fit
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "fit", interrupted)
+    monkeypatch.setattr(ensemble, "fit", interrupted)
     code, _, err = run("train heart")
     assert (code, "the same command goes on" in err) == (130, True)
-    monkeypatch.setattr(train, "fit", real)
+    monkeypatch.setattr(ensemble, "fit", real)
     assert run("train heart")[0] == 0
 
 
@@ -161,6 +162,41 @@ def test_a_rule_for_proxy_masks_is_shown_as_it_is_written(run, here):
     code, _, shown = run("show heart")
     assert code == 2
     assert "Write for example hu:100:150." in shown.replace("\n", " ")
+
+
+BENCHMARK = """
+budgets = [2]
+settings = {iterations = 2, device = "cpu"}
+[studies.heart]
+images = "patients/cases.csv"
+classes = ["chamber", "wall", "lobe"]
+unit = "slice"
+[[arms]]
+strategies = ["random", "k_center"]
+"""
+
+
+def test_a_benchmark_runs_shows_where_it_stands_and_goes_on(run, here):
+    (here / "b.toml").write_text(BENCHMARK)
+    assert "waiting" in run("benchmark b.toml --status")[1]
+    assert not (here / "b").exists()
+    code, out, err = run("benchmark b.toml --workers 1")
+    assert (code, "results.csv" in out.replace("\n", "")) == (0, True)
+    assert len(re.findall(r"^heart-\S+: done$", err, re.MULTILINE)) == 2
+    assert (here / "b" / "results.csv").read_text().count("\n") == 1 + 2 * 3
+    again = run("benchmark b.toml --workers 0 --folder b")[2]
+    assert "done" not in again
+    assert re.search(r"│ all .*│ 2 +│ 0 +│ 0 +│ 0 +│", run("benchmark b.toml --status")[1])
+
+
+def test_a_benchmark_whose_units_fail_ends_with_code_1_and_says_why(run, here):
+    (here / "b.toml").write_text(BENCHMARK + 'options = {first = "nonsense"}')
+    code, out, err = run("benchmark b.toml --workers 0")
+    assert code == 1
+    assert "nonsense" in out
+    assert "failed" in err
+    assert run("benchmark b.toml --on moon")[0] == 2
+    assert run("benchmark nowhere.toml")[0] == 2
 
 
 def test_the_demo_runs_offline(run, here, monkeypatch):

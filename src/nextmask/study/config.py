@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -28,6 +29,7 @@ def _codes(value: Any) -> Any:
     return {int(code): IGNORE if meaning == "ignore" else int(meaning) for code, meaning in value.items()}
 
 
+Model = TypeVar("Model", bound=BaseModel)
 Codes = Annotated[dict[int, int], BeforeValidator(_codes)]
 
 
@@ -152,6 +154,9 @@ class StudyConfig(BaseModel):
         "scribble: share of that which a scribble takes",
     )
     seed: int = Field(0, ge=0, description="of everything that is drawn")
+    training_seed: int | None = Field(
+        None, ge=0, description="of the training alone, so that it may vary while the queries do not; seed if not given"
+    )
     iterations: int | None = Field(
         None, gt=0, description="training steps a round; derived from the device if not given"
     )
@@ -160,7 +165,7 @@ class StudyConfig(BaseModel):
         None, description="CT window in Hounsfield units, if not the derived one"
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
-    cache: str = Field("cache", description="folder of preprocessed images; may be deleted at any time")
+    cache: str = Field("cache", description="folder of what can be made anew; may be deleted at any time")
 
     @field_validator("measure")
     @classmethod
@@ -224,10 +229,15 @@ def read_config(folder: Path) -> StudyConfig:
 
 def parse_config(values: dict[str, Any], where: str = FILE) -> StudyConfig:
     """Check settings; every wrong one is named in one message."""
+    return checked(StudyConfig, values, where)
+
+
+def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """Check the values of a file against what it may hold; every wrong one is named in one message."""
     try:
-        return StudyConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = [_explain(problem, model) for problem in error.errors()]
         raise StudyError(f"{where} has {len(lines)} wrong settings:\n  " + "\n  ".join(lines)) from error
 
 
@@ -254,14 +264,27 @@ def write_config(folder: Path, config: StudyConfig) -> None:
     write_text(folder / FILE, "\n".join(lines) + "\n")
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, model: type[BaseModel]) -> str:
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        known = Drawing.model_fields if name.startswith("drawing.") else StudyConfig.model_fields
-        near = difflib.get_close_matches(name.removeprefix("drawing."), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
-        return f"{name}: there is no such setting; {hint}"
+        return f"{name}: {no_such_setting(str(problem['loc'][-1]), _model_at(model, problem['loc']).model_fields)}"
     return f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def no_such_setting(name: str, known: Iterable[str]) -> str:
+    """Say that a setting does not exist, and which one may have been meant."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+    return f"there is no such setting; {hint}"
+
+
+def _model_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
+    """Find the table of a file that a place in it belongs to."""
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        model = next((each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)), model)
+    return model
 
 
 def _toml(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -264,6 +264,8 @@ class Study:
     def train(self, *, partial: bool = False) -> Round:
         """Train a new segmenter on all masks so far, from the weights that the setting `start` names.
 
+        Where the same training was done before by a study with the same cache, its segmenter is taken.
+
         Args:
             partial: train although some samples of the latest query have no mask yet.
         """
@@ -271,11 +273,7 @@ class Study:
             rounds = fold(events)
             round = trainable(rounds, partial)
             if round.segmenter is None:
-                unfinished = self.folder / "rounds" / f"{round.number:02d}" / "training"
-                self._ledger.append(
-                    "trained", self._trainer.train(rounds, round.number, unfinished), after=head(events)
-                )
-                shutil.rmtree(unfinished, ignore_errors=True)
+                self._ledger.append("trained", self._trainer.train(rounds, round.number), after=head(events))
         return self.rounds[-1]
 
     def evaluate(self) -> Round:
@@ -293,6 +291,7 @@ class Study:
             relative = f"rounds/{round.number:02d}"
             task = Task(
                 self.folder / relative,
+                self.folder / self.config.cache / "scores",
                 self.cohort.on("test"),
                 self.cache("test"),
                 self.config.classes,
@@ -300,8 +299,9 @@ class Study:
                 segmenter,
                 self.load_segmenter,
             )
+            started = time.monotonic()
             result = evaluate(task, self._told(f"round {round.number}: evaluating"))
-            payload = {"round": round.number, "path": f"{relative}/scores.csv", **result}
+            payload = {"round": round.number, "path": f"{relative}/scores.csv", **result, "seconds": _since(started)}
             self._ledger.append("evaluated", payload, after=head(events))
         return self.rounds[-1]
 
@@ -379,6 +379,7 @@ class Study:
         self, request: Request, strategy: Strategy, number: int, segmenter: StoredFile | None
     ) -> dict[str, Any]:
         """Ask the strategy, write the worklist, and return what the ledger should know of the query."""
+        started = time.monotonic()
         evidence = self._evidence(segmenter)
         rng = np.random.default_rng([self.config.seed, number])
         query = with_class_names(answer(request, strategy, evidence.mapping(), self.labeled, rng), self.config.classes)
@@ -393,6 +394,7 @@ class Study:
             "cost": float(cost.sum()),
             "used": evidence.used,
             "worklist": vars(listed),
+            "seconds": _since(started),
         }
 
     def _mask_folder(self, folder: Path) -> MaskFolder:
@@ -451,6 +453,10 @@ class Study:
             lambda segmenter: PseudoLabels(self.labels, self._evidence(segmenter), self.labeled),
             self._told,
         )
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
 
 
 def _labelled(report: Report | None, what: str) -> Progress | None:
