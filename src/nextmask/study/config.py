@@ -46,6 +46,9 @@ Start = Literal[
 ]
 
 
+SCRIBBLES = ("scribble", "drawn_scribble")
+"""Kinds of supervision that leave most of a sample open."""
+
 OBJECTIVES = (
     "supervised",
     "partial_cross_entropy",

@@ -11,7 +11,7 @@ import numpy as np
 
 from nextmask.data.files import Progress
 from nextmask.errors import StudyError
-from nextmask.study.config import LAST_ROUND, StudyConfig
+from nextmask.study.config import LAST_ROUND, SCRIBBLES, StudyConfig
 from nextmask.study.embeddings import Embedder
 from nextmask.study.labels import FAR, Labels, Load
 from nextmask.study.pseudo import PseudoLabels
@@ -110,7 +110,7 @@ class Trainer:
 
     @property
     def _far(self) -> bool:
-        return self.config.supervision == "scribble" and self.config.far_background
+        return self.config.supervision in SCRIBBLES and self.config.far_background
 
     def _drawn(self, masks: Mapping[str, Path]) -> list[list[str]]:
         """Name samples with the content of image and mask; a mask's file is named by its content."""
