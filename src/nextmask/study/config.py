@@ -124,6 +124,10 @@ class StudyConfig(BaseModel):
     objectives: dict[str, float] = Field(
         {}, description="what a training minimises, {name = weight}; derived if not given; see docs/training.md"
     )
+    training: dict[str, Any] = Field(
+        {},
+        description="numbers in place of derived ones, {learning_rate = 0.01, features = [16, 32, 64]}; see docs/training.md",
+    )
     dimensions: Literal[2, 3] | None = Field(
         None, description="axes of what the network sees: 2 = slices, 3 = volumes; as the samples are, if not given"
     )

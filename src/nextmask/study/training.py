@@ -119,7 +119,7 @@ class Trainer:
 
     def derived(self) -> TrainConfig:
         """Derive how the network is trained from the images, the device and the settings."""
-        from nextmask.training.config import derive_config
+        from nextmask.training.config import changed, derive_config
 
         shapes = self.labels.shapes()
         if self.config.dimensions == 3 and len(shapes[0]) == 2:
@@ -137,7 +137,7 @@ class Trainer:
             iterations=self.config.iterations,
             objectives=self.config.objectives,
         )
-        return replace(derived, snapshots=self.config.snapshots)
+        return changed(replace(derived, snapshots=self.config.snapshots), self.config.training)
 
     def _starts(self, previous: StoredFile | None) -> Sequence[WarmStart | None]:
         """Open the weights to begin with, one for each member in turn; None for random ones."""
