@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nextmask.data.splits import write_split
 from nextmask.errors import StudyError, TooFew
 from nextmask.study.annotations import Oracle
 from nextmask.study.cohort import SPLITS, Cohort, write_cases
-from nextmask.study.config import FILE, StudyConfig, read_config
+from nextmask.study.config import FILE, StudyConfig, parse_config, read_config
+from nextmask.study.learners import name_of
 from nextmask.study.ledger import Ledger
 from nextmask.study.study import Report, Study
+
+if TYPE_CHECKING:
+    from nextmask.training.learner import Learner
 
 FOLDER = "simulations"
 
@@ -27,6 +31,7 @@ def simulate(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    learner: Learner | None = None,
     report: Report | None = None,
 ) -> Study:
     """Play ``rounds`` rounds on the cases of a study whose masks are known, in a study of their own below it.
@@ -41,13 +46,15 @@ def simulate(
         seed: of the strategy and of the training.
         settings: other values of study.toml for this simulation, for example ``{"supervision": "scribble"}``.
         options: options of the strategy.
+        learner: one of the user's own, in place of the one that study.toml names.
 
     Raises:
         StudyError: no case of the pool has a mask (or scribble), or the folder holds a simulation with other settings.
     """
     parent = Study(folder)
-    name = _name(strategy, query_size, seed, settings or {}, options or {})
-    study = _open(parent, parent.folder / FOLDER / name, {"seed": seed, **(settings or {})}, report)
+    own = {"learner": name_of(learner)} if learner else {}
+    name = _name(strategy, query_size, seed, {**(settings or {}), **own}, options or {})
+    study = _open(parent, parent.folder / FOLDER / name, {"seed": seed, **(settings or {})}, learner, report)
     oracle = _oracle(study.config)
     while not _finished(study, rounds):
         _advance(study, oracle, strategy, query_size, options or {})
@@ -65,16 +72,18 @@ def _name(strategy: str, query_size: int, seed: int, settings: Mapping[str, Any]
     return "-".join([strategy, f"n{query_size}", f"seed{seed}", *extras]).replace("/", "_")
 
 
-def _open(parent: Study, folder: Path, changes: Mapping[str, Any], report: Report | None) -> Study:
+def _open(
+    parent: Study, folder: Path, changes: Mapping[str, Any], learner: Learner | None, report: Report | None
+) -> Study:
     config = _config(parent, folder, changes)
     if not _has_begun(folder):
-        return _create(parent, folder, config, report)
+        _create(parent, folder, config, report)
     if read_config(folder) != config:
         raise StudyError(
             f"{folder} holds a simulation with other settings than the study has now. Expected the same. "
             "Delete that folder to play it anew, or put the settings of study.toml back."
         )
-    return Study(folder, report=report)
+    return Study(folder, learner=learner, report=report)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -83,12 +92,12 @@ def _has_begun(folder: Path) -> bool:
     return path.exists() and (folder / FILE).exists() and bool(Ledger(path).read())
 
 
-def _create(parent: Study, folder: Path, config: StudyConfig, report: Report | None) -> Study:
+def _create(parent: Study, folder: Path, config: StudyConfig, report: Report | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     cohort = _with_references(parent.cohort, config.supervision)
     write_cases(folder, cohort)
     write_split(folder / SPLITS, cohort.cases, cohort.side, cohort.scans, by=config.split_by)
-    return Study.create(folder, config, cohort=cohort, report=report)
+    Study.create(folder, config, cohort=cohort, report=report)
 
 
 def _config(parent: Study, folder: Path, changes: Mapping[str, Any]) -> StudyConfig:
@@ -108,7 +117,7 @@ def _config(parent: Study, folder: Path, changes: Mapping[str, Any]) -> StudyCon
         if isinstance(value, str) and (parent.folder / value).is_file()
     }
     pretraining = {**own.pretraining, **files}
-    return StudyConfig.model_validate({**own.model_dump(), **paths, "pretraining": pretraining, **changes})
+    return parse_config({**own.model_dump(), **paths, "pretraining": pretraining, **changes}, "the simulation")
 
 
 def _with_references(cohort: Cohort, supervision: str) -> Cohort:

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nextmask.data.files import Progress, digest
 from nextmask.errors import StudyError
 from nextmask.study.config import LAST_ROUND, StudyConfig
 from nextmask.study.embeddings import Embedder
 from nextmask.study.labels import Labels, Load
+from nextmask.study.learners import described, name_of, refuse_answer, refuse_settings, trained_by
 from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.rounds import Round, StoredFile
 from nextmask.study.versions import versions
@@ -51,11 +54,12 @@ class Trainer:
         from nextmask.training.learner import TrainingTask
 
         started = time.monotonic()
+        refuse_settings(self.learner, self.config)
         folder.mkdir(parents=True, exist_ok=True)
         masks = {name: self.path(file) for each in rounds for name, file in each.masks.items()}
         previous = next((each.segmenter for each in reversed(rounds[: number - 1]) if each.segmenter), None)
         scribbles, config = self.config.supervision == "scribble", self.derived()
-        starts = self._starts(previous)
+        starts = self._starts(previous, trained_by(rounds, previous) if previous else "")
         task = TrainingTask(
             samples=self.labels.samples(
                 masks, dimensions=config.dimensions, far=scribbles and self.config.far_background
@@ -69,18 +73,21 @@ class Trainer:
             pseudo=self._pseudo_labels(number, previous, folder),
             starts=starts,
             members=self.config.members,
+            spacing=self.labels.typical_spacing(config.dimensions),
         )
+        about = described(self.learner, task)
         segmenter = self.learner.fit(task, self.told(f"round {number}: training"))
         relative = f"rounds/{number:02d}/segmenter.pt"
         self.learner.save(segmenter, self.folder / relative)
+        self._try_out(relative)
         return {
+            **about,
             "round": number,
             "path": relative,
             "sha256": digest(self.folder / relative),
             "trained_on": len(task.samples),
             "pseudo_labeled": len(task.pseudo),
             "start": {"weights": self.config.start, "sha256": starts[0].sha256 if starts[0] else None},
-            **self.learner.describe(task),
             "device": self.device,
             "seconds": round(time.monotonic() - started, 1),
             "versions": versions(),
@@ -108,12 +115,23 @@ class Trainer:
         )
         return replace(derived, snapshots=self.config.snapshots)
 
-    def _starts(self, previous: StoredFile | None) -> Sequence[WarmStart | None]:
+    def _try_out(self, relative: str) -> None:
+        """Open what was saved and predict one image, so that a learner of the user's own that errs is told so at once."""
+        segmenter = self.learner.load(self.folder / relative, self.device)
+        image = np.asarray(self.labels.image(0), np.float32)
+        refuse_answer(self.learner, segmenter.predict(image), image, len(self.config.classes) + 1)
+
+    def _starts(self, previous: StoredFile | None, by: str) -> Sequence[WarmStart | None]:
         """Open the weights to begin with, one for each member in turn; None for random ones."""
         if self.config.start != LAST_ROUND:
             return [self.embedder.warm_start(self.config.start)]
         if previous is None:
             return [None]
+        if by != name_of(self.learner):
+            raise StudyError(
+                f"start = {LAST_ROUND!r}, and the last round was trained by the learner {by!r}. Expected weights of "
+                f'{name_of(self.learner)!r}, which is to go on. Set start = "scratch", or learner back to {by!r}.'
+            )
         from nextmask.networks.warm_start import WarmStart
 
         networks = self.load(previous).networks
