@@ -213,7 +213,7 @@ def _run(place: Workplace, device: str, progress: Progress | None) -> None:
     command = [sys.executable, "-m", "nextmask.training.nnunet_worker", str(place.folder), kind]
     done, total, ended = 0, job["members"] * job["epochs"] * job["iterations_per_epoch"], False
     with (
-        place.log.open("a", encoding="utf-8") as log,
+        place.log.open("a", encoding="utf-8", buffering=1) as log,
         subprocess.Popen(
             command,
             env=_environment(place, device),

@@ -129,7 +129,8 @@ def train(place: Workplace, job: dict[str, Any], member: int, plans: dict[str, A
     ).told(job, member)
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     trainer.run_training()
-    path, network = place.member(member), getattr(trainer.network, "_orig_mod", trainer.network)  # compiled, or as it is
+    path = place.member(member)
+    network = trainer.network._orig_mod if hasattr(trainer.network, "_orig_mod") else trainer.network  # if compiled
     kept = {"weights": network.state_dict(), "mirror": list(trainer.inference_allowed_mirroring_axes or ())}
     torch.save(kept, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
