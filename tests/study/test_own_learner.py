@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -192,6 +194,13 @@ def test_an_answer_that_is_no_probabilities_is_told_before_the_ledger_has_it(hom
     assert study.rounds[-1].segmenter is None
 
 
+def test_slices_and_whole_cases_are_both_tried_out(home):
+    learner = ThresholdLearner()
+    learner.answer = lambda p: p if p.ndim == 3 else p[:, 0]  # forgets that a volume has slices
+    with pytest.raises(StudyError, match=r"image of shape \(1, 6, 32, 32\) with ndarray of shape \(4, 32, 32\)"):
+        asked(home, learner).train()
+
+
 def test_what_it_says_of_itself_must_be_plain(home):
     learner = ThresholdLearner()
     learner.describe = lambda task: {"config": np.float32(1)}
@@ -203,6 +212,19 @@ def test_the_command_line_says_who_trained(home):
     asked(home, None)
     done = CliRunner().invoke(app, ["train", str(home)])
     assert "Round 1: unet trained on 3 samples for 4 iterations" in done.output
+
+
+def test_a_learner_that_there_is_not_is_a_wrong_setting(home):
+    done = CliRunner().invoke(app, ["simulate", str(home), "--learner", "forest"])
+    assert isinstance(done.exception, StudyError)
+    assert "learner = 'forest'" in str(done.exception)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "printed"), [("own_learner", "ForestLearner Dice"), ("own_encoder", "__z")])
+def test_the_examples_run_as_scripts(name, printed):
+    script = EXAMPLE.with_name(f"{name}.py")
+    assert printed in subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
 
 
 def test_the_settings_know_every_learner():

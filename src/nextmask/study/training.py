@@ -15,7 +15,7 @@ from nextmask.errors import StudyError
 from nextmask.study.config import LAST_ROUND, StudyConfig
 from nextmask.study.embeddings import Embedder
 from nextmask.study.labels import Labels, Load
-from nextmask.study.learners import described, name_of, refuse_answer, refuse_settings, trained_by
+from nextmask.study.learners import LEARNERS, described, name_of, refuse_answer, refuse_settings, trained_by
 from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.rounds import Round, StoredFile
 from nextmask.study.versions import versions
@@ -79,7 +79,8 @@ class Trainer:
         segmenter = self.learner.fit(task, self.told(f"round {number}: training"))
         relative = f"rounds/{number:02d}/segmenter.pt"
         self.learner.save(segmenter, self.folder / relative)
-        self._try_out(relative)
+        if name_of(self.learner) not in LEARNERS:
+            self._try_out(relative)
         return {
             **about,
             "round": number,
@@ -116,10 +117,11 @@ class Trainer:
         return replace(derived, snapshots=self.config.snapshots)
 
     def _try_out(self, relative: str) -> None:
-        """Open what was saved and predict one image, so that a learner of the user's own that errs is told so at once."""
+        """Open what a learner of the user's own saved, and predict a sample and its case: what errs is told at once."""
         segmenter = self.learner.load(self.folder / relative, self.device)
-        image = np.asarray(self.labels.image(0), np.float32)
-        refuse_answer(self.learner, segmenter.predict(image), image, len(self.config.classes) + 1)
+        sample, case = self.labels.image(0), self.labels.cache.image(self.labels.pool.samples[0].case)
+        for image in {each.shape: np.asarray(each, np.float32) for each in (sample, case)}.values():
+            refuse_answer(self.learner, segmenter.predict(image), image, len(self.config.classes) + 1)
 
     def _starts(self, previous: StoredFile | None, by: str) -> Sequence[WarmStart | None]:
         """Open the weights to begin with, one for each member in turn; None for random ones."""
