@@ -72,7 +72,7 @@ def main() -> None:
     from nextmask.data.synthetic import CLASSES, write_patients
 
     with tempfile.TemporaryDirectory() as folder:
-        write_patients(Path(folder) / "patients", 8, seed=0, shape=(6, 48, 48), phases=1)
+        write_patients(Path(folder) / "patients", 6, seed=0, shape=(6, 48, 48), phases=1)
         settings = StudyConfig(images="../patients/cases.csv", classes=CLASSES, unit="slice", iterations=100)
         Study.create(Path(folder) / "study", settings)
         for learner in (ForestLearner(), None):

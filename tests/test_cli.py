@@ -134,7 +134,7 @@ def test_options_reach_the_strategy_and_the_ledger(run, here):
 
 
 def test_an_interruption_says_how_to_go_on_and_the_same_command_does(run, here, monkeypatch):
-    from nextmask.training import train
+    from nextmask.training import ensemble as train
 
     run(NEW)
     run("query heart -n 2 --strategy random")
