@@ -60,6 +60,7 @@ class ThresholdLearner:
         segmenter = Threshold(int(path.read_text()))
         predict = segmenter.predict
         segmenter.predict = lambda image: self.answer(predict(image))
+        segmenter.dimensions = getattr(self, "dimensions", 2)
         return segmenter
 
     def describe(self, task):
@@ -116,8 +117,6 @@ def test_it_is_told_the_spacing_and_its_word_never_hides_what_the_ledger_must_kn
     study = asked(home, learner)
     study.train()
     task, training = learner.task, study.rounds[-1].training
-    rows = sorted(map(study.pool.row_of.get, study.rounds[0].samples))
-    assert task.spacings == [study.labels.spacing(row) for row in rows]
     assert task.spacing == pytest.approx(study.labels.spacing(0))
     assert len(task.spacing) == 2
     assert training["path"] == "rounds/01/segmenter.pt"
@@ -199,6 +198,19 @@ def test_slices_and_whole_cases_are_both_tried_out(home):
     learner.answer = lambda p: p if p.ndim == 3 else p[:, 0]  # forgets that a volume has slices
     with pytest.raises(StudyError, match=r"image of shape \(1, 6, 32, 32\) with ndarray of shape \(4, 32, 32\)"):
         asked(home, learner).train()
+
+
+def test_a_learner_of_volumes_scores_slices_in_their_volumes(home):
+    learner, seen = ThresholdLearner(), []
+    study = asked(home, learner, dimensions=3)
+    learner.answer = lambda p: seen.append(p.ndim) or p
+    study.train()
+    assert [load()[1].ndim for load in learner.task.samples] == [3] * len(learner.task.samples)
+    assert len(learner.task.spacing) == 3
+    assert set(seen) == {4}  # nothing but whole volumes was tried out
+    learner.dimensions = 3
+    study._evidence(study.rounds[-1].segmenter).mapping()["uncertainty"]()
+    assert set(seen) == {4}
 
 
 def test_what_it_says_of_itself_must_be_plain(home):

@@ -46,7 +46,7 @@ def read(path):
 
 def test_voxels_labels_and_spacing_are_what_nnunet_reads(tmp_path):
     drawn = samples(FLAT_SHAPE, 3, scribbled)
-    place = export(task(tmp_path, drawn, spacings=[(1.5, 0.5)] * 3), 8.0)
+    place = export(task(tmp_path, drawn, spacing=(1.5, 0.5)), 8.0)
     listed = read(place.raw / "dataset.json")["dataset"]
     for row, load in enumerate(drawn):
         image, mask = load()
@@ -64,7 +64,7 @@ def test_volumes_keep_their_axes_and_every_channel_has_a_file(tmp_path):
     image, mask = toy(SOLID_SHAPE, 0)
     both = np.concatenate([image, 2 * image])
     config = dataclasses.replace(SOLID, channels=2)
-    place = export(task(tmp_path, [pair_of(both, mask)], config=config, spacings=[(5.0, 1.0, 2.0)], unlabeled=()), 8.0)
+    place = export(task(tmp_path, [pair_of(both, mask)], config=config, spacing=(5.0, 1.0, 2.0), unlabeled=()), 8.0)
     files = read(place.raw / "dataset.json")["dataset"]["sample_00000"]["images"]
     assert [name[-12:] for name in files] == ["_0000.nii.gz", "_0001.nii.gz"]
     for channel, name in enumerate(files):
@@ -110,7 +110,7 @@ def test_what_plans_rest_on_is_the_same_however_much_is_labeled(tmp_path):
 
 
 def test_unknown_spacing_is_written_as_one(tmp_path):
-    place = export(task(tmp_path, spacings=[None] * 3), 8.0)
+    place = export(task(tmp_path, spacing=None), 8.0)
     name = read(place.raw / "dataset.json")["dataset"]["sample_00000"]["images"][0]
     assert sitk.ReadImage(place.raw / name).GetSpacing() == (1.0, 1.0)
 

@@ -119,8 +119,9 @@ class Trainer:
     def _try_out(self, relative: str) -> None:
         """Open what a learner of the user's own saved, and predict a sample and its case: what errs is told at once."""
         segmenter = self.learner.load(self.folder / relative, self.device)
-        sample, case = self.labels.image(0), self.labels.cache.image(self.labels.pool.samples[0].case)
-        for image in {each.shape: np.asarray(each, np.float32) for each in (sample, case)}.values():
+        images = [self.labels.image(0)] if self.derived().dimensions == 2 else []
+        images.append(self.labels.cache.image(self.labels.pool.samples[0].case))
+        for image in {each.shape: np.asarray(each, np.float32) for each in images}.values():
             refuse_answer(self.learner, segmenter.predict(image), image, len(self.config.classes) + 1)
 
     def _starts(self, previous: StoredFile | None, by: str) -> Sequence[WarmStart | None]:

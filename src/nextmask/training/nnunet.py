@@ -99,6 +99,11 @@ class NNUNetSegmenter:
     networks: tuple[nn.Module, ...]
     device: str
 
+    @property
+    def dimensions(self) -> int:
+        """Axes of what the networks take: 2 = slices, and volumes slice by slice; 3 = volumes."""
+        return len(self.made["plans"]["configurations"][self.made["configuration"]]["patch_size"])
+
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Return class probabilities (classes, *spatial) float32 of an image (channels, *spatial); the mean over networks.
 
@@ -121,20 +126,15 @@ class NNUNetSegmenter:
             yield np.ascontiguousarray(probabilities.reshape(len(probabilities), *image.shape[1:]))
 
     def _as_volume(self, image: np.ndarray) -> torch.Tensor:
-        channels, dimensions = len(self.made["dataset"]["channel_names"]), len(self._patch)
-        if image.shape[0] != channels or image.ndim not in {4, dimensions + 1}:
-            axes = "z, y, x" if dimensions == 3 else "[z, ]y, x"
+        channels = len(self.made["dataset"]["channel_names"])
+        if image.shape[0] != channels or image.ndim not in {4, self.dimensions + 1}:
+            axes = "z, y, x" if self.dimensions == 3 else "[z, ]y, x"
             raise TrainingError(
-                f"An image of shape {image.shape} was given to nnU-Net, trained on {channels} channels and {dimensions} "
+                f"An image of shape {image.shape} was given to nnU-Net, trained on {channels} channels and {self.dimensions} "
                 f"dimensions. Expected ({channels}, {axes}). Give the channels it was trained on."
             )
         tensor = torch.from_numpy(np.array(image, np.float32))
         return tensor if image.ndim == 4 else tensor[:, None]
-
-    @property
-    def _patch(self) -> list[int]:
-        patch: list[int] = self.made["plans"]["configurations"][self.made["configuration"]]["patch_size"]
-        return patch
 
     @cached_property
     def _predictor(self) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,21 +108,18 @@ def _write_samples(task: TrainingTask, folder: Path) -> None:
     listed = {}
     for row, load in enumerate(task.samples):
         image, mask = load()
-        spacing = task.spacings[row] if task.spacings else None
-        listed[_name(row)] = _write_sample(folder, row, np.asarray(image, np.float32), np.asarray(mask), spacing, task)
+        listed[_name(row)] = _write_sample(folder, row, np.asarray(image, np.float32), np.asarray(mask), task)
     _write_json(folder / "dataset.json", dataset_json(task, listed))
 
 
-def _write_sample(
-    folder: Path, row: int, image: np.ndarray, mask: np.ndarray, spacing: Sequence[float] | None, task: TrainingTask
-) -> dict[str, Any]:
+def _write_sample(folder: Path, row: int, image: np.ndarray, mask: np.ndarray, task: TrainingTask) -> dict[str, Any]:
     """Write one sample, a file a channel, and say where; paths are relative to the dataset's folder."""
     if not np.isfinite(image).all():
         raise TrainingError(
             f"The image of training sample {row} has {np.count_nonzero(~np.isfinite(image))} values that are not finite. "
             "Expected numbers, at most 65504 in size after preprocessing. Repair the image or drop the case."
         )
-    apart = spacing or (1.0,) * mask.ndim
+    apart = task.spacing or (1.0,) * mask.ndim
     images = [f"imagesTr/{_name(row)}_{channel:04d}{ENDING}" for channel in range(len(image))]
     label = f"labelsTr/{_name(row)}{ENDING}"
     # nnU-Net wants the label that is ignored to be the one after the last class.
