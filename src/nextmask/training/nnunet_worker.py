@@ -85,6 +85,7 @@ def main(place: Workplace, device: str) -> None:
     job = json.loads((place.folder / "job.json").read_text())
     plans_file = place.preprocessed / "nnUNetPlans.json"
     if not (place.folder / "preprocessed.done").exists():
+        plans_file.unlink(missing_ok=True)  # half of one, if planning was cut off; the planner reads what is there
         plan(job)
         preprocess(place, job, PlansManager(str(plans_file)))
         (place.folder / "preprocessed.done").touch()
@@ -98,10 +99,8 @@ def plan(job: dict[str, Any]) -> None:
     """Let nnU-Net derive patch, batch and network from the pool."""
     planner = PoolPlanner(DATASET, gpu_memory_target_in_gb=job["memory_gb"], suppress_transpose=True)
     planner.lowres_creation_threshold = 0.0  # no cascade
-    planner.dataset_json = {
-        **planner.dataset_json,
-        "numTraining": job["pool"],
-    }  # the batch must not grow with the labels
+    # The batch grows with the number of images, and must not grow with the labels.
+    planner.dataset_json = {**planner.dataset_json, "numTraining": job["pool"]}
     planner.plan_experiment()
 
 
