@@ -46,3 +46,17 @@ def test_a_study_is_trained_by_nnunet(home):
     np.testing.assert_allclose(segmenters[0].predict(image), (first + second) / 2, atol=1e-6)
     volume = np.stack([image, 2 * image], axis=1)  # two slices
     np.testing.assert_allclose(segmenters[0].predict(volume)[:, 0], segmenters[0].predict(image), atol=1e-3)
+
+
+def test_slices_train_a_network_of_volumes_that_scores_slices(home):
+    text = (home / "study.toml").read_text().replace('learner = "unet"', 'learner = "nnunet"')
+    text = text.replace("# dimensions =", "dimensions = 3").replace("iterations = 4", "iterations = 1")
+    (home / "study.toml").write_text(text)
+    study = Study(home)
+    study.query(3, "strided")
+    study.annotate(home.parent / "patients" / "masks")
+    assert study.train().training["config"]["configuration"] == "3d_fullres"
+    assert set(study.evaluate().scores) == set(study.config.classes)
+    uncertainty = study._evidence(study.rounds[-1].segmenter).mapping()["uncertainty"]()
+    assert uncertainty.shape == (len(study.pool),)
+    assert np.ptp(uncertainty) > 0
