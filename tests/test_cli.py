@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -56,11 +57,14 @@ def test_the_main_job_from_new_to_report(run, here):
     assert run("train heart")[0] == 0
     code, out, _ = run("evaluate heart")
     assert (code, "HD95" in out) == (0, True)
-    assert run("simulate heart --strategy random --query-size 3 --rounds 1 --iterations 3")[0] == 0
+    oracle = "--supervision drawn_scribble --reader-error 1"
+    assert run(f"simulate heart --strategy random --query-size 3 --rounds 1 --iterations 3 {oracle}")[0] == 0
     state = json.loads(run("show heart --json")[1])
     assert state["rounds"][0]["stage"] == "done"
     assert state["rounds"][0]["labeled"] == 3
-    assert list(state["simulations"]) == ["random-n3-seed0-iterations=3"]
+    simulated = "random-n3-seed0-iterations=3-reader_error=1.0-supervision=drawn_scribble"
+    assert list(state["simulations"]) == [simulated]
+    assert 1.5 < state["simulations"][simulated][0]["minutes"] < 2.1
     shown = run("show heart")[1]
     assert f"{state['rounds'][0]['mean_dice']:.3f}" in shown
     assert run("report heart")[0] == 0
@@ -134,20 +138,20 @@ def test_options_reach_the_strategy_and_the_ledger(run, here):
 
 
 def test_an_interruption_says_how_to_go_on_and_the_same_command_does(run, here, monkeypatch):
-    from nextmask.training import ensemble as train
+    from nextmask.training import ensemble
 
     run(NEW)
     run("query heart -n 2 --strategy random")
     run("annotate heart --from patients/masks")
-    real = train.fit
+    real = ensemble.fit
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "fit", interrupted)
+    monkeypatch.setattr(ensemble, "fit", interrupted)
     code, _, err = run("train heart")
     assert (code, "the same command goes on" in err) == (130, True)
-    monkeypatch.setattr(train, "fit", real)
+    monkeypatch.setattr(ensemble, "fit", real)
     assert run("train heart")[0] == 0
 
 
@@ -158,6 +162,41 @@ def test_a_rule_for_proxy_masks_is_shown_as_it_is_written(run, here):
     code, _, shown = run("show heart")
     assert code == 2
     assert "Write for example hu:100:150." in shown.replace("\n", " ")
+
+
+BENCHMARK = """
+budgets = [2]
+settings = {iterations = 2, device = "cpu"}
+[studies.heart]
+images = "patients/cases.csv"
+classes = ["chamber", "wall", "lobe"]
+unit = "slice"
+[[arms]]
+strategies = ["random", "k_center"]
+"""
+
+
+def test_a_benchmark_runs_shows_where_it_stands_and_goes_on(run, here):
+    (here / "b.toml").write_text(BENCHMARK)
+    assert "waiting" in run("benchmark b.toml --status")[1]
+    assert not (here / "b").exists()
+    code, out, err = run("benchmark b.toml --workers 1")
+    assert (code, "results.csv" in out.replace("\n", "")) == (0, True)
+    assert len(re.findall(r"^heart-\S+: done$", err, re.MULTILINE)) == 2
+    assert (here / "b" / "results.csv").read_text().count("\n") == 1 + 2 * 3
+    again = run("benchmark b.toml --workers 0 --folder b")[2]
+    assert "done" not in again
+    assert re.search(r"│ all .*│ 2 +│ 0 +│ 0 +│ 0 +│", run("benchmark b.toml --status")[1])
+
+
+def test_a_benchmark_whose_units_fail_ends_with_code_1_and_says_why(run, here):
+    (here / "b.toml").write_text(BENCHMARK + 'options = {first = "nonsense"}')
+    code, out, err = run("benchmark b.toml --workers 0")
+    assert code == 1
+    assert "nonsense" in out
+    assert "failed" in err
+    assert run("benchmark b.toml --on moon")[0] == 2
+    assert run("benchmark nowhere.toml")[0] == 2
 
 
 def test_the_demo_runs_offline(run, here, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from nextmask.features.encoders import ENCODERS
 from nextmask.selection import STRATEGIES
 from nextmask.selection.types import EVIDENCE
 from nextmask.study.config import StudyConfig
+from nextmask.study.evaluation import METRICS
+from nextmask.study.grid import Arm, BenchmarkConfig, units
 from nextmask.study.learners import LEARNERS
+from nextmask.study.results import OF_CASE, OF_ROUND, OF_UNIT
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,7 +70,14 @@ def test_every_kind_of_evidence_says_what_it_is():
 
 
 def test_documents_name_only_files_that_are_there():
-    for name in ("README.md", "docs/one-round.md", "docs/learners.md", "docs/log.md", "benchmarks/real_runs.md"):
+    for name in (
+        "README.md",
+        "docs/one-round.md",
+        "docs/learners.md",
+        "docs/oracles.md",
+        "docs/log.md",
+        "benchmarks/real_runs.md",
+    ):
         for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
             assert ((ROOT / name).parent / link).exists(), f"{name}: {link}"
 
@@ -107,6 +118,24 @@ def test_the_list_of_strategies_links_to_what_is_there():
     headings = set(re.findall(r"^#+ (.*)$", text, re.MULTILINE))
     for link in re.findall(r"\]\(([^):]+)\)", text):
         assert link[1:] in headings if link.startswith("#") else (ROOT / "docs" / link).exists(), link
+
+
+def test_every_key_of_a_benchmark_is_explained_and_every_column_named():
+    text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    keys = {
+        key for row in re.findall(r"^\| (`.*?) \| (?:top|both|arm) \|", text, re.MULTILINE) for key in row.split(", ")
+    }
+    assert {key.strip("`") for key in keys} == {*BenchmarkConfig.model_fields, *Arm.model_fields}
+    assert all(field.description for model in (BenchmarkConfig, Arm) for field in model.model_fields.values())
+    assert all(f"`{name}`" in text for name in (*OF_UNIT, *OF_ROUND, *OF_CASE, "class", *METRICS))
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / "docs" / link).exists(), link
+
+
+def test_the_benchmark_that_is_shown_is_in_order():
+    (block,) = blocks("docs/benchmark.md", "toml")
+    found = units(BenchmarkConfig.model_validate(tomllib.loads(block)))
+    assert len(found) == 2 * 10 + 2 * 2 * 3 + 2 * 2 * 3
 
 
 def test_every_encoder_and_its_options_are_listed():

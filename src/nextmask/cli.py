@@ -14,8 +14,10 @@ from rich.markup import escape
 
 from nextmask.console import (
     err,
+    following,
     open_study,
     out,
+    print_benchmark,
     print_embedding,
     print_facts,
     print_left_out,
@@ -250,7 +252,12 @@ def simulate(
     query_size: Annotated[int, typer.Option("-n", "--query-size", help="samples a round")] = 20,
     rounds: Annotated[int, typer.Option(help="how many rounds to play")] = 4,
     seed: Annotated[int, typer.Option(help="of the strategy and the training")] = 0,
-    supervision: Annotated[str | None, typer.Option(help="what the oracle draws: mask or scribble")] = None,
+    supervision: Annotated[
+        str | None, typer.Option(help="what the oracle draws: mask, corrected, scribble or drawn_scribble")
+    ] = None,
+    reader_error: Annotated[
+        float | None, typer.Option(help="how far it is off: 0 not at all, 1 as two readers differ")
+    ] = None,
     encoder: Annotated[str | None, typer.Option(help="what strategies see of an image")] = None,
     iterations: Annotated[int | None, typer.Option(help="training steps a round")] = None,
     learner: Annotated[str | None, typer.Option(help="what is trained: unet or nnunet")] = None,
@@ -259,7 +266,13 @@ def simulate(
     """Play rounds with an oracle that knows the masks; the study itself is not touched."""
     from nextmask.study.simulate import simulate as play
 
-    given = {"supervision": supervision, "encoder": encoder, "iterations": iterations, "learner": learner}
+    given = {
+        "supervision": supervision,
+        "reader_error": reader_error,
+        "encoder": encoder,
+        "iterations": iterations,
+        "learner": learner,
+    }
     settings = {name: value for name, value in given.items() if value is not None}
     with progress() as report:
         played = play(
@@ -274,6 +287,40 @@ def simulate(
         )
     print_rounds(played)
     out.print(f"Simulation: {played.folder}", soft_wrap=True)
+
+
+@app.command()
+def benchmark(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the benchmark's TOML file; see docs/benchmark.md")],
+    folder: Annotated[Path | None, typer.Option(help="where it lies; beside the file if not given")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="processes side by side; one a core, or one if they use a GPU; 0: only this one"),
+    ] = None,
+    on: Annotated[str, typer.Option(help="where units run: local, ray or slurm")] = "local",
+    status: Annotated[bool, typer.Option("--status", help="only show where it stands")] = False,
+) -> None:
+    """Play many simulated studies; interrupt it, and the same command goes on. Results go into results.csv."""
+    from nextmask.study.benchmark import devices, make_benchmark, open_benchmark, run_benchmark
+    from nextmask.study.executors import choose_executor, usual_workers
+
+    if status:
+        print_benchmark(open_benchmark(file, folder), workers or 1)
+        return
+    with progress() as report:
+        made = make_benchmark(file, folder, report)
+    config = made.config
+    if workers is None:
+        workers = usual_workers(config.threads, devices(made))
+    executor = choose_executor(
+        on, workers=workers, threads=config.threads, gpus=config.gpus, folder=made.folder, slurm=config.slurm
+    )
+    with following(made, max(workers, 1)) as ended:
+        run_benchmark(made, executor, ended)
+    failed = print_benchmark(made, max(workers, 1))
+    out.print(f"Results: {made.folder / 'results.csv'}", soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from nextmask.data.scan import Problem
+    from nextmask.study.benchmark import Benchmark, Job
     from nextmask.study.embeddings import Embedding
     from nextmask.study.rounds import Round
     from nextmask.study.study import Report, Study
@@ -125,6 +127,72 @@ def print_simulations(folder: Path) -> None:
             escape(each.folder.name), str(len(rounds)), labeled, number(mean_dice(rounds[-1]) if rounds else None)
         )
     out.print(table)
+
+
+@contextmanager
+def following(benchmark: Benchmark, workers: int) -> Iterator[Callable[[Job, BaseException | None], None]]:
+    """Show where a benchmark stands while it runs; a line for each unit that ends where the output is no terminal."""
+    from rich.live import Live
+
+    started = time.monotonic()
+
+    def line(job: Job, error: BaseException | None) -> None:
+        err.print(f"{job.key}: {'done' if error is None else f'failed: {escape(str(error))}'}", soft_wrap=True)
+
+    def now() -> Table:
+        return benchmark_table(benchmark, workers, time.monotonic() - started)
+
+    try:
+        if not err.is_terminal:
+            yield line
+            return
+        with Live(console=err, refresh_per_second=1, get_renderable=now, transient=True):
+            yield lambda job, error: None
+    except KeyboardInterrupt:
+        err.print("Interrupted. Nothing is lost: the same command goes on from here.")
+        raise
+
+
+def print_benchmark(benchmark: Benchmark, workers: int) -> int:
+    """Print where a benchmark stands, and why units failed; return how many did."""
+    from nextmask.study.standing import by_other_code, failed
+
+    out.print(benchmark_table(benchmark, workers))
+    others = by_other_code(benchmark)
+    if others:
+        out.print(
+            f"{others} units were played by other code of the same release; delete their folders to play them anew."
+        )
+    failures = failed(benchmark)
+    for job, why in failures:
+        out.print(f"[red]failed[/] [bold]{job.key}[/]: {escape(why)}", soft_wrap=True)
+    return len(failures)
+
+
+def benchmark_table(benchmark: Benchmark, workers: int, elapsed: float | None = None) -> Table:
+    """Lay out how many units of each arm are done, running, failed and waiting, and how long that takes."""
+    from nextmask.study.standing import STATES, standing, together
+
+    rows = standing(benchmark)
+    table = Table("study", "arm", *STATES, "spent", "to go", title=f"Units of {escape(str(benchmark.folder))}")
+    total = together(rows)
+    for row in (*rows, total):
+        name = ("all", "") if row is total else (row.study, row.arm)
+        left = duration(None if row.left is None else row.left / workers)
+        counts = [str(row.counts[state]) for state in STATES]
+        table.add_row(*map(escape, name), *counts, duration(row.seconds), left, end_section=row is rows[-1])
+    table.caption = f"spent: by all workers together; to go: by estimate, with {workers} side by side"
+    if elapsed is not None:
+        table.caption += f"; this run: {duration(elapsed)}"
+    return table
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds as hours, minutes and seconds; what is not known as a dash."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def dice_cells(study: Study, round: Round) -> list[str]:

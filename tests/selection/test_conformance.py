@@ -29,6 +29,7 @@ def _pool(embeddings: np.ndarray, patients: int = 7) -> Pool:
         "contour_variance": rng.random(samples) / 4,
         "class_uncertainty": rng.random((samples, 3)).round(1) * [1, 1, 0],
         "class_share": np.maximum(rng.random((samples, 3)) - 0.7, 0) * [1, 1, 0],
+        "true_class_share": np.maximum(rng.random((samples, 3)) - 0.7, 0) * [1, 1, 0],
         "foreground_share": np.maximum(rng.random(samples) - 0.3, 0),
         "residual": (rng.dirichlet(np.ones(4), samples) - np.eye(4)[rng.integers(4, size=samples)]) / 3,
         "selective": rng.random((samples, 2)).round(1),

@@ -13,11 +13,13 @@ LEAST = {"images": "cases.csv", "classes": ["rv", "lv"]}
 def test_what_is_written_is_read_back(tmp_path):
     config = parse_config(
         {**LEAST, "columns": {"patient": "scan group"}, "mask_codes": {"9": "ignore", "255": 1}, "box": [8, 16, 16],
-         "unit": "box", "window": [-160, 240], "iterations": 100, "proxy": "hu:100:150"}
+         "unit": "box", "window": [-160, 240], "iterations": 100, "proxy": "hu:100:150",
+         "drawing": {"structure": 0.25}}
     )  # fmt: skip
     write_config(tmp_path, config)
     assert read_config(tmp_path) == config
     assert config.mask_codes == {9: 255, 255: 1}
+    assert (config.drawing.structure, config.drawing.scribble) == (0.25, 1 / 15)
 
 
 def test_every_setting_explains_itself_in_the_file(tmp_path):
@@ -31,6 +33,13 @@ def test_every_setting_explains_itself_in_the_file(tmp_path):
 def test_an_unknown_key_is_an_error_with_a_suggestion():
     with pytest.raises(StudyError, match="did you mean 'iterations'"):
         parse_config({**LEAST, "itertions": 5})
+
+
+def test_an_unknown_part_of_drawing_is_an_error_with_a_suggestion():
+    with pytest.raises(StudyError, match=r"drawing\.structur: (.|\n)*did you mean 'structure'"):
+        parse_config({**LEAST, "drawing": {"structur": 1.0}})
+    with pytest.raises(StudyError, match=r"drawing\.pen: (.|\n)*one of slice, structure, boundary, scribble"):
+        parse_config({**LEAST, "drawing": {"pen": 1.0}})
 
 
 def test_all_wrong_settings_are_named_at_once():

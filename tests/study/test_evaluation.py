@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import os
 
 import numpy as np
 import pytest
@@ -36,9 +36,8 @@ def task(home, tmp_path) -> Task:
     # 32 voxels a side fit the working grid as they are, so the truth survives the way there and back.
     assert study.labels.cache.placements[0].working == study.labels.cache.placements[0].full
     cache, classes = study.cache("test"), study.config.classes
-    return Task(
-        tmp_path / "round", study.cohort.on("test"), cache, classes, {}, StoredFile("s.pt", "a" * 64), lambda file: None
-    )
+    folders, file = (tmp_path / "round", tmp_path / "known"), StoredFile("s.pt", "a" * 64)
+    return Task(*folders, study.cohort.on("test"), cache, classes, {}, file, lambda file: None)
 
 
 def with_segmenter(task: Task, **kwargs) -> tuple[Task, Known]:
@@ -66,18 +65,45 @@ def test_all_scores_are_written_case_by_case(task):
         rows = list(csv.DictReader(file))
     assert [(row["case"], row["class"]) for row in rows] == [(task.test.cases[0].id, name) for name in task.classes]
     assert [row["dice"] for row in rows] == ["1.0", "1.0", "0.0"]
-    assert not (task.folder / "scores.partial.jsonl").exists()
 
 
-@pytest.mark.parametrize(("by", "asked"), [("a" * 64, 0), ("b" * 64, 1)])
-def test_what_this_very_segmenter_scored_before_a_crash_is_kept(task, by, asked):
-    scores = [{"class": name, "dice": 0.25, "hd95": None, "nsd": None, "assd": None} for name in task.classes]
-    entry = {"segmenter": by, "case": task.test.cases[0].id, "scores": scores}
-    (task.folder / "scores.partial.jsonl").write_text(json.dumps(entry) + "\n")
-    task, known = with_segmenter(task)
-    result = evaluate(task)
-    assert known.asked == asked
-    assert result["scores"]["wall"]["dice"] == (1.0 if asked else 0.25)
+def scored_again(task: Task, **changes) -> dict:
+    """Evaluate with a segmenter that is blind to nothing; say too how often it was asked."""
+    task, known = with_segmenter(Task(**{**vars(task), **changes}))
+    return {**evaluate(task), "asked": known.asked}
+
+
+def test_what_this_very_segmenter_scored_before_is_kept(task):
+    first = evaluate(with_segmenter(task, blind=(2,))[0])
+    again = scored_again(task)
+    assert again["asked"] == 0
+    assert again["scores"] == first["scores"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"segmenter": StoredFile("s.pt", "b" * 64)}, {"codes": {7: 1}}, {"classes": ("chamber", "wall", "hole")}],
+    ids=str,
+)
+def test_whatever_decides_the_scores_is_measured_anew(task, change):
+    evaluate(with_segmenter(task, blind=(2,))[0])
+    again = scored_again(task, **change)
+    assert again["asked"] == 1
+    assert again["scores"]["wall"]["dice"] == 1.0
+
+
+def test_a_mask_that_changed_is_measured_anew(task):
+    evaluate(with_segmenter(task, blind=(2,))[0])
+    os.utime(task.test.cases[0].mask, (1, 1))
+    assert scored_again(task)["asked"] == 1
+
+
+def test_a_line_that_a_crash_cut_short_spoils_no_other(task):
+    evaluate(with_segmenter(task)[0])
+    (log,) = task.known.glob("*.jsonl")
+    log.write_text(log.read_text().strip()[:-5])
+    assert scored_again(task)["asked"] == 1
+    assert scored_again(task)["asked"] == 0
 
 
 def test_a_class_that_is_nowhere_is_counted_and_left_out(task):

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from nextmask.errors import StudyError
-from nextmask.study.annotations import Oracle
 from nextmask.study.cohort import Cohort
 from nextmask.study.ledger import Ledger
 from nextmask.study.simulate import _with_references, simulate, simulations
@@ -96,7 +95,30 @@ def test_cases_without_truth_are_left_out_of_the_pool_only(home):
     assert len(left.on("test").cases) == len(cohort.on("test").cases)
 
 
-def test_the_oracle_knows_nothing_of_a_case_without_truth(home):
-    study = Study(home)
-    sample = study.pool.samples[0]
-    assert Oracle("mask", {})(replace(study.pool.cases[0], mask=None), sample) is None
+def test_every_round_may_have_its_own_size(home):
+    played = simulate(home, strategy="random", query_size=[2, 1, 4], seed=0)
+    assert [len(round.samples) for round in played.rounds] == [2, 1, 4]
+
+
+def test_the_first_round_may_be_another_strategy_s(home):
+    played = simulate(
+        home, strategy="most_uncertain", query_size=2, rounds=2, first="k_center", first_options={"first": "random"}
+    )
+    assert [round.strategy for round in played.rounds] == ["k_center", "most_uncertain"]
+    assert played.rounds[0].details["options"] == {"first": "random"}
+    assert played.rounds[1].details["options"] == {}
+    assert played.folder.name == "most_uncertain-n2-seed0-first=k_center-first.first=random"
+
+
+@pytest.mark.parametrize(("size", "rounds"), [(3, None), ([3, 3], 3)])
+def test_it_must_be_clear_how_many_rounds_to_play(home, size, rounds):
+    with pytest.raises(StudyError, match="how many rounds"):
+        simulate(home, strategy="random", query_size=size, rounds=rounds)
+
+
+def test_it_may_be_played_elsewhere(home, tmp_path):
+    played = simulate(home, rounds=1, to=tmp_path / "else" / "where", **PLAY)
+    assert played.folder == tmp_path / "else" / "where"
+    assert simulations(home) == []
+    assert Study(played.folder).rounds[0].scores == played.rounds[0].scores
+    assert played.cache("pool").folder.resolve() == (home / "cache").resolve()

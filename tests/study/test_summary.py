@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+
+from nextmask.study.cost import estimated_minutes
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
-from nextmask.study.summary import facts, labeled_after, mean_dice, summary, write_report
+from nextmask.study.summary import (
+    facts,
+    foreground_after,
+    labeled_after,
+    mean_dice,
+    minutes_after,
+    summary,
+    write_report,
+)
 
 
 def test_a_fresh_study_says_what_it_is_and_what_comes_next(home):
@@ -31,6 +42,21 @@ def test_the_summary_is_json_with_the_simulations(home):
     assert [row["labeled"] for row in rounds] == [2, 4]
     assert rounds[1]["mean_dice"] == mean_dice(played.rounds[1])
     assert said["rounds"] == []
+    assert [row["foreground"] for row in rounds] == foreground_after(played.rounds)
+    assert [row["minutes"] for row in rounds] == minutes_after(played)
+
+
+def test_minutes_and_foreground_add_up_over_rounds_and_unrecorded_ones_are_estimated(home):
+    played = simulate(home, strategy="random", query_size=2, rounds=2, seed=0)
+    each = [sum(round.minutes.values()) for round in played.rounds]
+    np.testing.assert_allclose(minutes_after(played), np.cumsum(each))
+    assert foreground_after(played.rounds) == np.cumsum([sum(r.foreground.values()) for r in played.rounds]).tolist()
+    study = Study(home)
+    asked = study.query(2, "random")
+    study.drop({asked.samples[0]: "motion"})
+    assert minutes_after(study) == [estimated_minutes(study.pool, study.config)[0]]
+    study.annotate(home.parent / "patients" / "masks")
+    assert minutes_after(study) == [2 * estimated_minutes(study.pool, study.config)[0]]
 
 
 def test_the_report_shows_the_study_and_its_simulations(home):

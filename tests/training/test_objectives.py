@@ -168,9 +168,10 @@ def test_the_weight_of_what_networks_teach_one_another_rises():
     assert risen[4:] == [1.0] * 7
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("name", ["unimatch", "cross_pseudo", "soft_dmpls", "copy_paste"])
-def test_going_on_restores_everything_that_is_trained(tmp_path, name):
-    config = with_objectives(TINY, "supervised", name, iterations=6, average=0.9)
+def test_going_on_restores_everything_that_is_trained(tmp_path, name, average):
+    config = with_objectives(TINY, "supervised", name, iterations=6, average=average, dropout=0.1)
     images = [lambda k=k: toy((32, 32), k)[0] for k in range(20, 26)]
     options = {"seed": [3], "device": "cpu", "unlabeled": images}
     pool = samples((32, 32), change=scribbled)

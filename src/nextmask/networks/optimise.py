@@ -41,16 +41,17 @@ def _warm_up_and_cosine(i: int, iterations: int) -> float:
 def descend(network: nn.Module, optimiser: torch.optim.Optimizer, losses: Iterable[Tensor], count: int = 1) -> Tensor:
     """Move the weights one step down the mean of ``count`` losses, its gradient cut to LARGEST_GRADIENT; return its value.
 
-    The losses may be made one at a time: each is taken back through the network before the next is asked for.
+    The losses may be made one at a time: each is taken back through the network before the next is asked for. The value is
+    not a number where the gradient was not finite, although the loss may have been: the weights are lost then.
     """
     optimiser.zero_grad(set_to_none=True)
     total = torch.zeros(())
     for loss in losses:
         (loss / count).backward()
         total = total.to(loss.device) + loss.detach() / count
-    nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+    norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
     optimiser.step()
-    return total
+    return total + 0 * norm
 
 
 def torch_seed(seed: Sequence[int], *stream: int) -> int:

@@ -16,8 +16,10 @@ from nextmask.selection.limits import limited
 from nextmask.selection.max_herding import max_herding
 from nextmask.selection.most_uncertain import most_uncertain
 from nextmask.selection.noise import noisy
+from nextmask.selection.oracle_foreground_random import oracle_foreground_random
 from nextmask.selection.power_bald import power_bald
 from nextmask.selection.power_entropy import power_entropy
+from nextmask.selection.predicted_foreground_random import predicted_foreground_random
 from nextmask.selection.prob_cover import prob_cover
 from nextmask.selection.random_sampling import random_sampling
 from nextmask.selection.select import needs, select
@@ -39,6 +41,8 @@ STRATEGIES: dict[str, Strategy] = {
     "random": random_sampling,
     "strided": strided,
     "stratified_random": stratified_random,
+    "predicted_foreground_random": predicted_foreground_random,
+    "oracle_foreground_random": oracle_foreground_random,
     "k_center": k_center,
     "two_stage_k_center": two_stage_k_center,
     "prob_cover": prob_cover,
@@ -89,8 +93,10 @@ __all__ = [
     "most_uncertain",
     "needs",
     "noisy",
+    "oracle_foreground_random",
     "power_bald",
     "power_entropy",
+    "predicted_foreground_random",
     "prob_cover",
     "random_sampling",
     "select",

@@ -108,6 +108,10 @@ EVIDENCE = {
     ),
     "residual": Evidence("mean probability minus predicted share, per class", axes=("samples", "classes")),
     "difficulty": Evidence("how badly a self-supervised network restores the sample; higher is harder"),
+    "true_class_share": Evidence(
+        "share of voxels that are of each class but background in the hidden masks; in simulations only",
+        axes=("samples", "classes"),
+    ),
     "patient": Evidence("which patient the sample is of", kind=np.integer),
     "volume": Evidence("which case the sample is of", kind=np.integer),
     "position": Evidence("the sample's relative place along the slice axis, 0 to 1"),

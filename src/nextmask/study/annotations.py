@@ -19,13 +19,22 @@ from nextmask.errors import DataError, StudyError
 from nextmask.study.rounds import StoredFile
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A mask, and the minutes that it took."""
+
+    mask: np.ndarray
+    minutes: float
+
+
 class Annotator(Protocol):
     """Whoever draws: a folder of masks, or the oracle of a simulation.
 
-    Returns a mask on the case's whole grid, or on the sample's region only; None where there is nothing for the sample.
+    Returns a mask on the case's whole grid, or on the sample's region only, with its minutes where they are known; None
+    where there is nothing for the sample.
     """
 
-    def __call__(self, case: Case, sample: Sample) -> np.ndarray | None: ...
+    def __call__(self, case: Case, sample: Sample) -> np.ndarray | Drawn | None: ...
 
 
 @dataclass(frozen=True)
@@ -85,18 +94,6 @@ class MaskFolder:
     def unused(self) -> tuple[str, ...]:
         """Name the files that belong to no sample that was asked for."""
         return tuple(sorted(str(path.relative_to(self.folder)) for path in set(self.files.values()) - self.used))
-
-
-class Oracle:
-    """Masks (or scribbles) that the table of a simulation already has."""
-
-    def __init__(self, supervision: str, codes: Mapping[int, int]):
-        self.supervision = supervision
-        self.codes = codes
-
-    def __call__(self, case: Case, sample: Sample) -> np.ndarray | None:
-        source = case.scribble if self.supervision == "scribble" else case.mask
-        return None if source is None else read_mask(source, self.codes)[0]
 
 
 def fit_to_case(mask: np.ndarray, sample: Sample, shape: tuple[int, ...], classes: int) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -28,6 +29,7 @@ def _codes(value: Any) -> Any:
     return {int(code): IGNORE if meaning == "ignore" else int(meaning) for code, meaning in value.items()}
 
 
+Model = TypeVar("Model", bound=BaseModel)
 Codes = Annotated[dict[int, int], BeforeValidator(_codes)]
 
 
@@ -60,6 +62,17 @@ OBJECTIVES = (
 """Names of what a training may minimise, as in `nextmask.training.objectives`; here too, so that torch need not be loaded."""
 
 
+class Drawing(BaseModel):
+    """What of ``minutes_per_slice`` goes where; on a slice of a heart (3 structures, 340 voxel edges) it adds up to all of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slice: float = Field(0.1, ge=0, description="looking at a slice, whatever it shows")
+    structure: float = Field(0.1, ge=0, description="each connected structure of a slice")
+    boundary: float = Field(0.18, ge=0, description="every 100 voxel edges of outline")
+    scribble: float = Field(1 / 15, gt=0, description="a scribble, as a share of drawing the mask")
+
+
 class StudyConfig(BaseModel):
     """The settings of a study. An unknown key is an error with a suggestion."""
 
@@ -81,7 +94,16 @@ class StudyConfig(BaseModel):
         {}, description="other codes in mask files: {255 = 1}, or {9 = 'ignore'} for not annotated"
     )
     scribble_codes: Codes = Field({}, description="other codes in scribble files")
-    supervision: Literal["mask", "scribble"] = Field("mask", description="what the oracle of a simulation draws")
+    supervision: Literal["mask", "corrected", "scribble", "drawn_scribble"] = Field(
+        "mask",
+        description="what the oracle of a simulation draws: mask; corrected (the last segmenter's, in less time); "
+        "scribble (from a file); drawn_scribble (made from the mask)",
+    )
+    reader_error: float = Field(
+        0.0,
+        ge=0,
+        description="how far the oracle of a simulation is off: 0 not at all, 1 as two readers of ACDC differ",
+    )
     split_by: str = Field("patient", description="the column whose values never land on two sides of the split")
     test_fraction: float = Field(
         0.2, ge=0, lt=1, description="share of the split units that is kept for testing; 0 = none"
@@ -127,8 +149,18 @@ class StudyConfig(BaseModel):
         description="what encoders see of a case: whole, or a box around what is predicted or proxy, or in column:NAME",
     )
     minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")
-    minutes_per_slice: float = Field(1.0, gt=0, description="minutes to draw on one slice; a picture is one slice")
+    minutes_per_slice: float = Field(
+        1.0, gt=0, description="minutes to draw a mask on one slice, by estimate; a picture is one slice"
+    )
+    drawing: Drawing = Field(
+        Drawing(),
+        description="what a simulation reckons of minutes_per_slice: for each slice, structure, 100 voxel edges of outline; "
+        "scribble: share of that which a scribble takes",
+    )
     seed: int = Field(0, ge=0, description="of everything that is drawn")
+    training_seed: int | None = Field(
+        None, ge=0, description="of the training alone, so that it may vary while the queries do not; seed if not given"
+    )
     iterations: int | None = Field(
         None, gt=0, description="training steps a round; derived from the device if not given"
     )
@@ -137,7 +169,7 @@ class StudyConfig(BaseModel):
         None, description="CT window in Hounsfield units, if not the derived one"
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
-    cache: str = Field("cache", description="folder of preprocessed images; may be deleted at any time")
+    cache: str = Field("cache", description="folder of what can be made anew; may be deleted at any time")
 
     @field_validator("measure")
     @classmethod
@@ -201,10 +233,15 @@ def read_config(folder: Path) -> StudyConfig:
 
 def parse_config(values: dict[str, Any], where: str = FILE) -> StudyConfig:
     """Check settings; every wrong one is named in one message."""
+    return checked(StudyConfig, values, where)
+
+
+def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """Check the values of a file against what it may hold; every wrong one is named in one message."""
     try:
-        return StudyConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = [_explain(problem, model) for problem in error.errors()]
         raise StudyError(f"{where} has {len(lines)} wrong settings:\n  " + "\n  ".join(lines)) from error
 
 
@@ -231,13 +268,27 @@ def write_config(folder: Path, config: StudyConfig) -> None:
     write_text(folder / FILE, "\n".join(lines) + "\n")
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, model: type[BaseModel]) -> str:
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, StudyConfig.model_fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(StudyConfig.model_fields)}"
-        return f"{name}: there is no such setting; {hint}"
+        return f"{name}: {no_such_setting(str(problem['loc'][-1]), _model_at(model, problem['loc']).model_fields)}"
     return f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def no_such_setting(name: str, known: Iterable[str]) -> str:
+    """Say that a setting does not exist, and which one may have been meant."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+    return f"there is no such setting; {hint}"
+
+
+def _model_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
+    """Find the table of a file that a place in it belongs to."""
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        model = next((each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)), model)
+    return model
 
 
 def _toml(value: Any) -> str:

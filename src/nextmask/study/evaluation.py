@@ -12,24 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from nextmask.data.cache import Cache
-from nextmask.data.files import Progress, digest, read_json_lines, write_text
+from nextmask.data.files import Progress, digest, digest_json, read_json_lines, write_text
 from nextmask.data.images import read_mask
 from nextmask.data.preprocess import mask_to_image
+from nextmask.data.scan import fingerprint
 from nextmask.errors import StudyError
 from nextmask.study.cohort import Cohort
 from nextmask.study.rounds import StoredFile
 from nextmask.training.metrics import ClassScore, score_case, summarise
 
+VERSION = 1
+"""Part of every key of scores; raised when the same segmenter would score otherwise."""
 METRICS = ("dice", "hd95", "nsd", "assd")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is measured: a segmenter on the test cases, into the folder of its round."""
+    """What is measured: a segmenter on the test cases, into the folder of its round.
+
+    ``known`` keeps the scores of each case by what decides them, so that studies that come to the same segmenter share them.
+    """
 
     folder: Path
+    known: Path
     test: Cohort
     cache: Cache
     classes: Sequence[str]
@@ -52,30 +60,38 @@ def evaluate(task: Task, progress: Progress | None = None) -> dict[str, Any]:
             f"none of the {len(task.test.cases)} test cases has a mask. Expected masks to compare with. Give them in the mask "
             "column of cases.csv, or with --masks, when the study is made. (Querying goes on without evaluation.)"
         )
-    partial = task.folder / "scores.partial.jsonl"
-    scored = _read_partial(partial, task.segmenter.sha256)
-    _score_missing(task, rows, scored, partial, progress)
+    task.known.mkdir(parents=True, exist_ok=True)
+    log = task.known / f"{_key(task)}.jsonl"
+    with FileLock(log.with_suffix(".lock")):
+        scored = {row["case"]: row["scores"] for row in read_json_lines(log)}
+        _score_missing(task, rows, scored, log, progress)
     lines = [{"case": task.test.cases[row].id, **score} for row in rows for score in scored[task.test.cases[row].id]]
     path = task.folder / "scores.csv"
     _write_csv(path, lines)
-    partial.unlink(missing_ok=True)
     return {"sha256": digest(path), "cases": len(rows), **_means([scored[task.test.cases[row].id] for row in rows])}
 
 
 def _score_missing(
-    task: Task, rows: Sequence[int], scored: dict[str, list[dict]], partial: Path, progress: Progress | None
+    task: Task, rows: Sequence[int], scored: dict[str, list[dict]], log: Path, progress: Progress | None
 ) -> None:
-    segmenter = task.load(task.segmenter)
-    with partial.open("a", encoding="utf-8") as log:
-        for done, row in enumerate(rows, start=1):
+    missing = [row for row in rows if task.test.cases[row].id not in scored]
+    segmenter = task.load(task.segmenter) if missing else None
+    with log.open("a", encoding="utf-8") as lines:
+        for done, row in enumerate(missing, start=len(rows) - len(missing) + 1):
             case = task.test.cases[row].id
-            if case not in scored:
-                scored[case] = _score(task, segmenter, row)
-                entry = {"segmenter": task.segmenter.sha256, "case": case, "scores": scored[case]}
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
+            scored[case] = _score(task, segmenter, row)
+            # Begun with a line of its own: a crash may have cut the last one short.
+            lines.write("\n" + json.dumps({"case": case, "scores": scored[case]}) + "\n")
+            lines.flush()
             if progress:
                 progress(done, len(rows))
+
+
+def _key(task: Task) -> str:
+    """Name what decides the scores: segmenter, images, masks by file and time of change, classes and codes."""
+    cases = [[key, fingerprint(case)] for key, case in zip(task.cache.keys, task.test.cases, strict=True)]
+    codes = sorted(task.codes.items())
+    return digest_json([VERSION, task.segmenter.sha256, cases, list(task.classes), codes])[:32]
 
 
 def _score(task: Task, segmenter: Any, row: int) -> list[dict]:
@@ -105,10 +121,6 @@ def _means(scored: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
 def _as_score(line: Mapping[str, Any]) -> ClassScore:
     dice = math.nan if line["dice"] is None else line["dice"]
     return ClassScore(line["class"], dice, *(line[metric] for metric in METRICS[1:]))
-
-
-def _read_partial(path: Path, segmenter: str) -> dict[str, list[dict]]:
-    return {row["case"]: row["scores"] for row in read_json_lines(path) if row["segmenter"] == segmenter}
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from nextmask.errors import StudyError
 from nextmask.selection.types import EVIDENCE
 from nextmask.study.embeddings import Embedder, Report
+from nextmask.study.oracle import Truth
 from nextmask.study.proxy import ProxySegmenter
 from nextmask.study.rounds import StoredFile
 from nextmask.study.scores import (
@@ -38,7 +39,7 @@ class Evidence:
     ``segmenter`` is the last round's, as the ledger names it; ``load`` opens it. ``labeled`` (samples,) says what was dealt
     with, for evidence that tells such samples from others; ``seed`` is the study's, and ``classes`` how many it has, the
     background included.
-    As long as there is no segmenter, ``proxy`` stands in.
+    As long as there is no segmenter, ``proxy`` stands in. ``truth`` is there in simulations only.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Evidence:
         seed: int,
         classes: int,
         proxy: ProxySegmenter | None = None,
+        truth: Truth | None = None,
         report: Report | None = None,
     ):
         self._embedder, self._cost = embedder, cost
@@ -61,6 +63,7 @@ class Evidence:
         self._encoder, self._measure = encoder, measure
         self._labeled, self._seed, self._classes = labeled, seed, classes
         self._segmenter, self._open, self._proxy, self._report = segmenter, load, proxy, report
+        self._truth = truth
         self.used: dict[str, Any] = {}
 
     def mapping(self) -> Mapping[str, Callable[[], np.ndarray]]:
@@ -72,6 +75,7 @@ class Evidence:
             "unlabeledness": self._unlabeledness,
             **{name: partial(self._scores, name) for name in columns(2)},
             "difficulty": self._difficulty,
+            "true_class_share": self._true_class_share,
             "patient": lambda: pool.patient,
             "position": lambda: pool.position,
             "volume": lambda: pool.volume,
@@ -137,6 +141,17 @@ class Evidence:
     def _difficulty(self) -> np.ndarray:
         difficulty, self.used["difficulty"] = self._embedder.difficulty()
         return difficulty
+
+    def _true_class_share(self) -> np.ndarray:
+        """Look into the masks that nobody has annotated yet."""
+        if self._truth is None:
+            raise StudyError(
+                "this strategy reads the masks of samples before they are annotated, and outside of a simulation nobody has "
+                "drawn them yet. Expected a strategy that looks at images and predictions only. Choose "
+                "predicted_foreground_random, or play this one with nextmask simulate."
+            )
+        self.used["true_class_share"] = {"read": "masks"}
+        return self._truth.class_share(self._pool)
 
     def _scores(self, name: str) -> np.ndarray:
         """Score every sample by the last segmenter; one image's probabilities in memory at a time.

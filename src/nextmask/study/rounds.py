@@ -23,7 +23,9 @@ class StoredFile:
 class Round:
     """A query, its masks, the segmenter trained on all masks so far, and what it scored.
 
-    Samples are named by their id. ``stage`` follows from what is there; it is never stored.
+    Samples are named by their id. ``minutes`` are known of simulated annotators; a mask that was replaced has cost both
+    times. ``foreground`` counts the voxels that were annotated as a class. ``stage`` follows from what is there; it is
+    never stored.
     """
 
     number: int
@@ -31,6 +33,8 @@ class Round:
     samples: tuple[str, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
     masks: Mapping[str, StoredFile] = field(default_factory=dict)
+    minutes: Mapping[str, float] = field(default_factory=dict)
+    foreground: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
     segmenter: StoredFile | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -77,13 +81,22 @@ def _queried(payload: Mapping[str, Any]) -> Round:
 
 def _annotated(round: Round, payload: Mapping[str, Any]) -> Round:
     file = StoredFile(payload["path"], payload["sha256"])
-    dropped = {name: why for name, why in round.dropped.items() if name != payload["sample"]}
-    return replace(round, masks={**round.masks, payload["sample"]: file}, dropped=dropped)
+    name = payload["sample"]
+    dropped = {other: why for other, why in round.dropped.items() if other != name}
+    minutes, foreground = dict(round.minutes), dict(round.foreground)
+    if "minutes" in payload:
+        minutes[name] = minutes.get(name, 0.0) + payload["minutes"]
+    if "foreground" in payload:  # ledgers of earlier versions have none
+        foreground[name] = payload["foreground"]
+    masks = {**round.masks, name: file}
+    return replace(round, masks=masks, dropped=dropped, minutes=minutes, foreground=foreground)
 
 
 def _dropped(round: Round, payload: Mapping[str, Any]) -> Round:
-    masks = {name: file for name, file in round.masks.items() if name != payload["sample"]}
-    return replace(round, masks=masks, dropped={**round.dropped, payload["sample"]: payload["reason"]})
+    name = payload["sample"]
+    masks = {other: file for other, file in round.masks.items() if other != name}
+    foreground = {other: count for other, count in round.foreground.items() if other != name}
+    return replace(round, masks=masks, foreground=foreground, dropped={**round.dropped, name: payload["reason"]})
 
 
 def _outdated(round: Round) -> Round:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -19,7 +19,7 @@ from nextmask.data.proxy_masks import parse_proxy
 from nextmask.errors import DataError, StudyError
 from nextmask.selection.types import Strategy
 from nextmask.study import worklist
-from nextmask.study.annotations import AnnotationReport, Annotator, MaskFolder, fit_to_case, store_mask
+from nextmask.study.annotations import AnnotationReport, Annotator, Drawn, MaskFolder, fit_to_case, store_mask
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
 from nextmask.study.config import StudyConfig, read_config, refuse_changed, write_config
 from nextmask.study.cost import estimated_minutes
@@ -30,6 +30,7 @@ from nextmask.study.labels import Labels
 from nextmask.study.learners import choose_learner, learner_named, trained_by
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
+from nextmask.study.oracle import Truth
 from nextmask.study.order import refuse_unfinished, same_query, trainable
 from nextmask.study.proxy import ProxySegmenter
 from nextmask.study.pseudo import PseudoLabels
@@ -50,10 +51,18 @@ class Study:
     on where it was.
     """
 
-    def __init__(self, folder: Path | str, *, learner: Learner | None = None, report: Report | None = None):
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        learner: Learner | None = None,
+        report: Report | None = None,
+        truth: Truth | None = None,
+    ):
+        """Open a study; ``truth`` is handed in by a simulation only, for strategies that say that they look at it."""
         self.folder = Path(folder)
         self.config = read_config(self.folder)
-        self._own_learner, self._report = learner, report
+        self._own_learner, self._report, self._truth = learner, report, truth
         self._ledger = Ledger(self.folder / "ledger.sqlite")
         if not self.events:
             raise StudyError(
@@ -270,6 +279,8 @@ class Study:
     def train(self, *, partial: bool = False) -> Round:
         """Train a new segmenter on all masks so far, from the weights that the setting `start` names.
 
+        Where the same training was done before by a study with the same cache, its segmenter is taken.
+
         Args:
             partial: train although some samples of the latest query have no mask yet.
         """
@@ -277,11 +288,7 @@ class Study:
             rounds = fold(events)
             round = trainable(rounds, partial)
             if round.segmenter is None:
-                unfinished = self.folder / "rounds" / f"{round.number:02d}" / "training"
-                self._ledger.append(
-                    "trained", self._trainer.train(rounds, round.number, unfinished), after=head(events)
-                )
-                shutil.rmtree(unfinished, ignore_errors=True)
+                self._ledger.append("trained", self._trainer.train(rounds, round.number), after=head(events))
         return self.rounds[-1]
 
     def evaluate(self) -> Round:
@@ -299,6 +306,7 @@ class Study:
             relative = f"rounds/{round.number:02d}"
             task = Task(
                 self.folder / relative,
+                self.folder / self.config.cache / "scores",
                 self.cohort.on("test"),
                 self.cache("test"),
                 self.config.classes,
@@ -306,8 +314,9 @@ class Study:
                 segmenter,
                 self.load_segmenter,
             )
+            started = time.monotonic()
             result = evaluate(task, self._told(f"round {round.number}: evaluating"))
-            payload = {"round": round.number, "path": f"{relative}/scores.csv", **result}
+            payload = {"round": round.number, "path": f"{relative}/scores.csv", **result, "seconds": _since(started)}
             self._ledger.append("evaluated", payload, after=head(events))
         return self.rounds[-1]
 
@@ -359,6 +368,7 @@ class Study:
             seed=self.config.seed,
             classes=len(self.config.classes) + 1,
             proxy=self._proxy,
+            truth=self._truth,
             report=self._report,
         )
 
@@ -379,6 +389,7 @@ class Study:
         self, request: Request, strategy: Strategy, number: int, segmenter: StoredFile | None
     ) -> dict[str, Any]:
         """Ask the strategy, write the worklist, and return what the ledger should know of the query."""
+        started = time.monotonic()
         evidence = self._evidence(segmenter)
         rng = np.random.default_rng([self.config.seed, number])
         query = with_class_names(answer(request, strategy, evidence.mapping(), self.labeled, rng), self.config.classes)
@@ -393,6 +404,7 @@ class Study:
             "cost": float(cost.sum()),
             "used": evidence.used,
             "worklist": vars(listed),
+            "seconds": _since(started),
         }
 
     def _mask_folder(self, folder: Path) -> MaskFolder:
@@ -405,32 +417,36 @@ class Study:
         stored, unchanged, missing, refused, last = [], [], [], {}, head(self.events)
         for done, (round, name) in enumerate(wanted, start=1):
             try:
-                file = self._store(annotator, self.pool.samples[self.pool.row_of[name]])
+                taken = self._store(annotator, self.pool.samples[self.pool.row_of[name]])
             except DataError as error:
                 refused[name] = str(error)
                 continue
-            if file is None:
+            if taken is None:
                 missing.append(name)
-            elif round.masks.get(name) == file:
+            elif round.masks.get(name) == taken[0]:
                 unchanged.append(name)
             else:
-                payload = {"round": round.number, "sample": name, **vars(file)}
+                payload = {"round": round.number, "sample": name, **vars(taken[0]), **taken[1]}
                 last = self._ledger.append("annotated", payload, after=last, author=author).hash
                 stored.append(name)
             if self._report:
                 self._report("taking in masks", done, len(wanted))
         return {"stored": tuple(stored), "unchanged": tuple(unchanged), "missing": tuple(missing), "refused": refused}
 
-    def _store(self, annotator: Annotator, sample: Sample) -> StoredFile | None:
+    def _store(self, annotator: Annotator, sample: Sample) -> tuple[StoredFile, dict[str, Any]] | None:
+        """Store the mask of a sample; return its file, and what the ledger should know of it besides."""
         case = self.pool.cases[sample.case]
-        mask = annotator(case, sample)
-        if mask is None:
+        drawn = annotator(case, sample)
+        if drawn is None:
             return None
+        mask = drawn.mask if isinstance(drawn, Drawn) else drawn
         shape = self.labels.cache.placements[sample.case].full
         full = fit_to_case(mask, sample, shape, len(self.config.classes))
         if (full == IGNORE).all():  # a template that nobody has drawn in yet
             return None
-        return store_mask(self.folder, full, case, sample)
+        known = {"minutes": round(drawn.minutes, 3)} if isinstance(drawn, Drawn) else {}
+        foreground = int(np.count_nonzero((full != 0) & (full != IGNORE)))
+        return store_mask(self.folder, full, case, sample), {"foreground": foreground, **known}
 
     @property
     def _trainer(self) -> Trainer:
@@ -447,6 +463,10 @@ class Study:
             lambda segmenter: PseudoLabels(self.labels, self._evidence(segmenter), self.labeled),
             self._told,
         )
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
 
 
 def _labelled(report: Report | None, what: str) -> Progress | None:

@@ -28,6 +28,22 @@ def labeled_after(rounds: Sequence[Round]) -> list[int]:
     return [int(n) for n in np.cumsum([len(round.masks) + len(round.dropped) for round in rounds], dtype=int)]
 
 
+def minutes_after(study: Study) -> list[float]:
+    """Add up the minutes of annotation up to each round: those recorded, and those estimated of samples without a record."""
+    estimated = estimated_minutes(study.pool, study.config)
+
+    def spent(round: Round) -> float:
+        names = (*round.masks, *round.dropped)
+        return sum(round.minutes.get(name, float(estimated[study.pool.row_of[name]])) for name in names)
+
+    return [float(minutes) for minutes in np.cumsum([spent(round) for round in study.rounds])]
+
+
+def foreground_after(rounds: Sequence[Round]) -> list[int]:
+    """Count the voxels that were annotated as a class up to each round."""
+    return [int(n) for n in np.cumsum([sum(round.foreground.values()) for round in rounds], dtype=int)]
+
+
 def mean_dice(round: Round) -> float | None:
     """Average the Dice of the classes that are defined."""
     values = [scores["dice"] for scores in (round.scores or {}).values() if scores["dice"] is not None]
@@ -89,7 +105,7 @@ def write_report(study: Study, to: Path | None = None, *, layout: Method = "pca"
 
 
 def _spent(study: Study) -> float:
-    return float(estimated_minutes(study.pool, study.config)[study.labeled].sum())
+    return minutes_after(study)[-1] if study.rounds else 0.0
 
 
 def _next(rounds: Sequence[Round]) -> str:
@@ -101,6 +117,7 @@ def _next(rounds: Sequence[Round]) -> str:
 
 
 def _rounds(study: Study) -> list[dict[str, Any]]:
+    rounds = study.rounds
     return [
         {
             "round": round.number,
@@ -109,10 +126,14 @@ def _rounds(study: Study) -> list[dict[str, Any]]:
             "asked": list(round.samples),
             "reasons": list(round.reasons),
             "labeled": labeled,
+            "foreground": foreground,
+            "minutes": minutes,
             "mean_dice": mean_dice(round),
             "scores": round.scores,
         }
-        for round, labeled in zip(study.rounds, labeled_after(study.rounds), strict=True)
+        for round, labeled, foreground, minutes in zip(
+            rounds, labeled_after(rounds), foreground_after(rounds), minutes_after(study), strict=True
+        )
     ]
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nextmask.data.files import Progress, digest
+from nextmask.data.files import Progress
 from nextmask.errors import StudyError
 from nextmask.study.config import LAST_ROUND, StudyConfig
 from nextmask.study.embeddings import Embedder
-from nextmask.study.labels import Labels, Load
+from nextmask.study.labels import FAR, Labels, Load
 from nextmask.study.learners import LEARNERS, described, name_of, refuse_answer, refuse_settings, trained_by
 from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.rounds import Round, StoredFile
+from nextmask.study.trainings import train_once
 from nextmask.study.versions import versions
 
 if TYPE_CHECKING:
     from nextmask.networks.warm_start import WarmStart
     from nextmask.training.config import TrainConfig
-    from nextmask.training.learner import Learner
+    from nextmask.training.learner import Learner, TrainingTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,53 +46,84 @@ class Trainer:
     pseudo: Callable[[StoredFile], PseudoLabels]
     told: Callable[[str], Progress | None]
 
-    def train(self, rounds: Sequence[Round], number: int, folder: Path) -> dict[str, Any]:
-        """Train round ``number`` on all masks, write the segmenter, and return what the ledger should know of it.
+    def train(self, rounds: Sequence[Round], number: int) -> dict[str, Any]:
+        """Train round ``number`` on all masks, or find the same training done; return what the ledger should know of it.
 
-        ``folder`` keeps what an interrupted training needs to go on; the caller deletes it.
+        A training is named by all that decides its weights: samples, masks, settings, seed, first weights, device and code.
         """
-        from nextmask.training.learner import TrainingTask
-
-        started = time.monotonic()
         refuse_settings(self.learner, self.config)
-        folder.mkdir(parents=True, exist_ok=True)
         masks = {name: self.path(file) for each in rounds for name, file in each.masks.items()}
         previous = next((each.segmenter for each in reversed(rounds[: number - 1]) if each.segmenter), None)
-        scribbles, config = self.config.supervision == "scribble", self.derived()
         starts = self._starts(previous, trained_by(rounds, previous) if previous else "")
-        task = TrainingTask(
-            samples=self.labels.samples(
-                masks, dimensions=config.dimensions, far=scribbles and self.config.far_background
-            ),
-            config=config,
-            seed=[self.config.seed, number],
-            device=self.device,
-            folder=folder,
-            classes=self.config.classes,
-            unlabeled=self.labels.images(config.dimensions),
-            pseudo=self._pseudo_labels(number, previous, folder),
-            starts=starts,
-            members=self.config.members,
-            spacing=self.labels.typical_spacing(config.dimensions),
-        )
-        about = described(self.learner, task)
-        segmenter = self.learner.fit(task, self.told(f"round {number}: training"))
+        pseudo = self._pseudo_labeled(number, previous)
+        task = self._task(masks, number, starts)
+        start = {"weights": self.config.start, "sha256": starts[0].sha256 if starts[0] else None}
+        about, own = described(self.learner, task), name_of(self.learner) not in LEARNERS
+        content = {
+            **about,
+            "derived": asdict(task.config),
+            "seed": list(task.seed),
+            "start": start,
+            "samples": self._drawn(masks),
+            "far": self._far and FAR,
+            "pool": self.embedder.key({}),
+            "pseudo": [pseudo.tolist(), previous.sha256 if previous and len(pseudo) else None],
+            "device": self.device.split(":")[0],
+        }
+
+        def fit(folder: Path, to: Path) -> dict[str, Any]:
+            learned = replace(task, folder=folder, pseudo=self._pseudo_labels(pseudo, previous, folder))
+            segmenter = self.learner.fit(learned, self.told(f"round {number}: training"))
+            self.learner.save(segmenter, to)
+            if own:
+                self._try_out(to)
+            return {"pseudo_labeled": len(learned.pseudo)}
+
         relative = f"rounds/{number:02d}/segmenter.pt"
-        self.learner.save(segmenter, self.folder / relative)
-        if name_of(self.learner) not in LEARNERS:
-            self._try_out(relative)
+        # What decides the weights of a learner of the user's own is its code, which nobody here knows: it shares nothing.
+        kept = self.folder / (f"rounds/{number:02d}/training" if own else f"{self.config.cache}/segmenters")
+        made = train_once(kept, content, fit, self.folder / relative)
         return {
             **about,
             "round": number,
             "path": relative,
-            "sha256": digest(self.folder / relative),
+            "sha256": made.sha256,
             "trained_on": len(task.samples),
-            "pseudo_labeled": len(task.pseudo),
-            "start": {"weights": self.config.start, "sha256": starts[0].sha256 if starts[0] else None},
+            **made.told,
+            "start": start,
             "device": self.device,
-            "seconds": round(time.monotonic() - started, 1),
+            "seconds": made.seconds,
+            "shared": not made.fresh,
             "versions": versions(),
         }
+
+    def _task(self, masks: Mapping[str, Path], number: int, starts: Sequence[WarmStart | None]) -> TrainingTask:
+        """Put together what the learner is given; where it keeps its state, and pseudo-labels, are added when it trains."""
+        from nextmask.training.learner import TrainingTask
+
+        config = self.derived()
+        seed = self.config.seed if self.config.training_seed is None else self.config.training_seed
+        return TrainingTask(
+            samples=self.labels.samples(masks, dimensions=config.dimensions, far=self._far),
+            config=config,
+            seed=[seed, number],
+            device=self.device,
+            folder=self.folder,
+            classes=self.config.classes,
+            unlabeled=self.labels.images(config.dimensions),
+            starts=starts,
+            members=self.config.members,
+            spacing=self.labels.typical_spacing(config.dimensions),
+        )
+
+    @property
+    def _far(self) -> bool:
+        return self.config.supervision == "scribble" and self.config.far_background
+
+    def _drawn(self, masks: Mapping[str, Path]) -> list[list[str]]:
+        """Name samples with the content of image and mask; a mask's file is named by its content."""
+        pool, keys = self.labels.pool, self.labels.cache.keys
+        return [[name, keys[pool.samples[pool.row_of[name]].case], path.name] for name, path in sorted(masks.items())]
 
     def derived(self) -> TrainConfig:
         """Derive how the network is trained from the images, the device and the settings."""
@@ -116,9 +147,9 @@ class Trainer:
         )
         return replace(derived, snapshots=self.config.snapshots)
 
-    def _try_out(self, relative: str) -> None:
+    def _try_out(self, path: Path) -> None:
         """Open what a learner of the user's own saved, and predict a sample and its case: what errs is told at once."""
-        segmenter = self.learner.load(self.folder / relative, self.device)
+        segmenter = self.learner.load(path, self.device)
         images = [self.labels.image(0)] if self.derived().dimensions == 2 else []
         images.append(self.labels.cache.image(self.labels.pool.samples[0].case))
         for image in {each.shape: np.asarray(each, np.float32) for each in images}.values():
@@ -140,10 +171,14 @@ class Trainer:
         networks = self.load(previous).networks
         return [WarmStart(network.state_dict(), "all", previous.sha256) for network in networks]
 
-    def _pseudo_labels(self, number: int, previous: StoredFile | None, folder: Path) -> list[Load]:
-        """Predict masks of samples that the last segmenter is certain of, where the objectives ask for that."""
+    def _pseudo_labeled(self, number: int, previous: StoredFile | None) -> np.ndarray:
+        """Choose the samples that the last segmenter is most certain of, (count,) int; none unless the objectives ask."""
         if "pseudo_labels" not in self.config.objectives or previous is None:
+            return np.zeros(0, int)
+        return self.pseudo(previous).choose(number, [self.config.seed, number, 1])
+
+    def _pseudo_labels(self, rows: np.ndarray, previous: StoredFile | None, folder: Path) -> list[Load]:
+        """Let the last segmenter predict the masks of these samples."""
+        if not len(rows) or previous is None:
             return []
-        pseudo = self.pseudo(previous)
-        rows = pseudo.choose(number, [self.config.seed, number, 1])
-        return pseudo.write(rows, self.load(previous), previous.sha256, folder)
+        return self.pseudo(previous).write(rows, self.load(previous), previous.sha256, folder)

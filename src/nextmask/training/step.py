@@ -22,6 +22,11 @@ class Networks:
     others: nn.ModuleDict
 
     @property
+    def trained(self) -> nn.ModuleList:
+        """Everything whose weights are moved by gradients."""
+        return nn.ModuleList([self.student, self.others])
+
+    @property
     def kept(self) -> nn.Module:
         """The network that predicts in the end, and that says what unlabeled images show on the way."""
         return self.average or self.student
@@ -77,14 +82,8 @@ class Step:
 
     @torch.no_grad()
     def predicted(self, images: Tensor) -> Tensor:
-        """Return probabilities of the kept network, float32, without gradient."""
-        kept = self.networks.kept
-        mode = kept.training
-        kept.eval()  # normalisation is by image; this switches dropout off
-        try:
-            return torch.softmax(kept(self.laid_out(images)).float(), dim=1)
-        finally:
-            kept.train(mode)
+        """Return probabilities of the kept network, float32, without gradient; an average drops nothing."""
+        return torch.softmax(self.networks.kept(self.laid_out(images)).float(), dim=1)
 
     def student(self, images: Tensor) -> Tensor:
         """Return the student's logits of images, float32."""

@@ -76,8 +76,7 @@ def fit(
         where,
     )
     networks = _build(config, seed, start, where)
-    trained = nn.ModuleList([networks.student, networks.others])
-    optimiser = adamw(trained, config.learning_rate, config.weight_decay)
+    optimiser = adamw(networks.trained, config.learning_rate, config.weight_decay)
     begun = None if start is None else [start.part, start.sha256]
     key = {"config": asdict(config), "seed": list(seed), "samples": drawing.fingerprint(), "start": begun}
     snapshots: list[nn.Module] = []
@@ -86,7 +85,7 @@ def fit(
     for i in range(first, config.iterations):
         place, length = _cycle(i, config)
         set_rate(optimiser, config.learning_rate, place, length)
-        loss = descend(trained, optimiser, _losses(networks, drawing, i), config.accumulate)
+        loss = descend(networks.trained, optimiser, _losses(networks, drawing, i), config.accumulate)
         networks.follow(config.average, i)
         last = i == config.iterations - 1
         due = last or time.monotonic() - written >= checkpoint_seconds
@@ -130,7 +129,7 @@ def _build(config: TrainConfig, seed: Sequence[int], start: WarmStart | None, wh
     if start is not None:
         load_into(student, start)
     student = place(student, config, where).train()
-    average = deepcopy(student).requires_grad_(False) if config.average else None
+    average = deepcopy(student).eval().requires_grad_(False) if config.average else None
     others = nn.ModuleDict()
     for number, (name, _) in enumerate(config.objectives, start=1):
         if builds := OBJECTIVES[name].builds:
@@ -203,7 +202,7 @@ def _losses(networks: Networks, drawing: _Drawing, i: int) -> Iterator[Tensor]:
     config = drawing.config
     for part in range(config.accumulate):
         step = drawing.batch(networks, i, part)
-        with dropping(networks.student, step.generator), autocast(config, drawing.where):
+        with dropping(networks.trained, step.generator), autocast(config, drawing.where):
             loss = _weighted_sum(step)
         yield loss
 
