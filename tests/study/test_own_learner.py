@@ -213,6 +213,18 @@ def test_a_learner_of_volumes_scores_slices_in_their_volumes(home):
     assert set(seen) == {4}
 
 
+def test_what_its_code_decides_is_not_shared_with_other_studies(home):
+    study = asked(home, ThresholdLearner())
+    assert study.train().training["shared"] is False
+    assert not (home / "cache" / "segmenters").exists()
+    other = Study.create(home.parent / "other", study.config.model_copy(update={"cache": "../study/cache"}))
+    mine = asked(other.folder, ThresholdLearner())
+    fitted: list[object] = []
+    mine._own_learner.fit = lambda task, progress=None: fitted.append(task) or Threshold(task.config.classes)
+    assert mine.train().training["shared"] is False
+    assert len(fitted) == 1
+
+
 def test_what_it_says_of_itself_must_be_plain(home):
     learner = ThresholdLearner()
     learner.describe = lambda task: {"config": np.float32(1)}
