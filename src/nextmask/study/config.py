@@ -117,6 +117,10 @@ class StudyConfig(BaseModel):
         description="of encoders that learn from the pool's images: {iterations = 3000, seed = 0}; of encoder 'pretrained': "
         "{network = 'monai:resnet18', weights = 'FILE', size = 224, pool = 'mean'}, or a TorchScript file; see docs/pretrained.md",
     )
+    learner: Literal["unet", "nnunet"] = Field(
+        "unet",
+        description="what is trained on the masks: unet, or nnunet (needs nextmask[nnunet]); see docs/learners.md",
+    )
     start: Start = Field(
         "scratch",
         description="weights that a training begins with: scratch, last round, a pretraining, or restoration+decoder",
