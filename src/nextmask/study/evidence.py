@@ -14,6 +14,7 @@ from nextmask.errors import StudyError
 from nextmask.selection.types import EVIDENCE
 from nextmask.study.embeddings import Embedder, Report
 from nextmask.study.oracle import Truth
+from nextmask.study.pretraining import unlabeled
 from nextmask.study.proxy import ProxySegmenter
 from nextmask.study.rounds import StoredFile
 from nextmask.study.scores import (
@@ -103,14 +104,13 @@ class Evidence:
         """Train an autoencoder and a discriminator on the whole pool, and ask the latter of every sample."""
         self._refuse_cold("unlabeledness")
         from nextmask.features.adversarial import derive_adversarial_config, unlabeledness
-        from nextmask.features.unlabeled import Unlabeled
 
         labels, pool = self._labels, self._pool
         device, dimensions = self._embedder.device, 2 if self._embedder.planar else 3
         config = derive_adversarial_config(
             labels.shapes(), len(labels.image(0)), len(pool), dimensions=dimensions, device=device
         )
-        images = Unlabeled(labels.image, pool.patient, pool.volume, pool.bounds[:, 0])
+        images = unlabeled(labels, pool)
         told = self._told("training to tell labeled from unlabeled")
 
         def train() -> np.ndarray:
