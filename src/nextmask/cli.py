@@ -301,12 +301,36 @@ def benchmark(
     status: Annotated[bool, typer.Option("--status", help="only show where it stands")] = False,
 ) -> None:
     """Play many simulated studies; interrupt it, and the same command goes on. Results go into results.csv."""
-    from nextmask.study.benchmark import devices, make_benchmark, open_benchmark, run_benchmark
-    from nextmask.study.executors import choose_executor, usual_workers
-
     if status:
+        from nextmask.study.benchmark import open_benchmark
+
         print_benchmark(open_benchmark(file, folder), workers or 1)
         return
+    _play(file, folder, workers, on)
+
+
+@app.command()
+def recipe(
+    name: Annotated[str, typer.Argument(help="of the published system; see docs/recipes.md")],
+    data: Annotated[Path, typer.Option(help="the folder that holds the images that the recipe names")],
+    folder: Annotated[Path, typer.Option(help="where the benchmark goes")] = Path("recipes"),
+    workers: Annotated[int | None, typer.Option(min=0, help="processes side by side")] = None,
+    on: Annotated[str, typer.Option(help="where units run: local, ray or slurm")] = "local",
+) -> None:
+    """Play a published system as a benchmark; on drawn patients where its images are not there."""
+    from nextmask.study.recipes import fill_in
+
+    file, drawn = fill_in(name, data, folder)
+    if drawn:
+        out.print(f"[bold]Drawn patients[/] stand in for {', '.join(drawn)}: its images are not in {data}.")
+    _play(file, None, workers, on)
+
+
+def _play(file: Path, folder: Path | None, workers: int | None, on: str) -> None:
+    """Play what is missing of a benchmark, and write its tables."""
+    from nextmask.study.benchmark import devices, make_benchmark, run_benchmark
+    from nextmask.study.executors import choose_executor, usual_workers
+
     with progress() as report:
         made = make_benchmark(file, folder, report)
     config = made.config

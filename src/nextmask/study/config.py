@@ -257,7 +257,7 @@ def refuse_changed(config: StudyConfig, made: dict[str, Any]) -> None:
     now = config.model_dump(mode="json")
     changed = [name for name in FROZEN if now[name] != made.get(name)]
     if changed:
-        was = "; ".join(f"{name} = {_toml(made.get(name))}" for name in changed)
+        was = "; ".join(f"{name} = {as_toml(made.get(name))}" for name in changed)
         raise StudyError(
             f"{FILE} was changed in what the study rests on: {', '.join(changed)}. Expected, as it was made: {was}. "
             "Put it back, or create a new study."
@@ -271,7 +271,7 @@ def write_config(folder: Path, config: StudyConfig) -> None:
     for name, field in StudyConfig.model_fields.items():
         lines.append(f"# {field.description}")
         value = values[name]
-        lines.append(f"# {name} =" if value in (None, {}) else f"{name} = {_toml(value)}")
+        lines.append(f"# {name} =" if value in (None, {}) else f"{name} = {as_toml(value)}")
     write_text(folder / FILE, "\n".join(lines) + "\n")
 
 
@@ -298,9 +298,10 @@ def _model_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseMode
     return model
 
 
-def _toml(value: Any) -> str:
+def as_toml(value: Any) -> str:
+    """Write a value as TOML has it, tables within one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {as_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(as_toml(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False)
