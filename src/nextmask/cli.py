@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -29,6 +29,9 @@ from nextmask.console import (
     progress,
 )
 from nextmask.errors import NextmaskError
+
+if TYPE_CHECKING:
+    from nextmask.study.benchmark import Benchmark
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -295,13 +298,19 @@ def benchmark(
     ] = None,
     on: Annotated[str, typer.Option(help="where units run: local, ray or slurm")] = "local",
     status: Annotated[bool, typer.Option("--status", help="only show where it stands")] = False,
+    only_report: Annotated[
+        bool, typer.Option("--report", help="play nothing; write the report of the units that are done")
+    ] = False,
 ) -> None:
-    """Play many simulated studies; interrupt it, and the same command goes on. Results go into results.csv."""
+    """Play many simulated studies; interrupt it, and the same command goes on. Writes results.csv and report.html."""
     from nextmask.study.benchmark import devices, make_benchmark, open_benchmark, run_benchmark
     from nextmask.study.executors import choose_executor, usual_workers
 
     if status:
         print_benchmark(open_benchmark(file, folder), workers or 1)
+        return
+    if only_report:
+        _report_benchmark(open_benchmark(file, folder))
         return
     with progress() as report:
         made = make_benchmark(file, folder, report)
@@ -311,12 +320,21 @@ def benchmark(
     executor = choose_executor(
         on, workers=workers, threads=config.threads, gpus=config.gpus, folder=made.folder, slurm=config.slurm
     )
-    with following(made, max(workers, 1)) as ended:
-        run_benchmark(made, executor, ended)
+    try:
+        with following(made, max(workers, 1)) as ended:
+            run_benchmark(made, executor, ended)
+    finally:
+        _report_benchmark(made)
     failed = print_benchmark(made, max(workers, 1))
     out.print(f"Results: {made.folder / 'results.csv'}", soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _report_benchmark(made: Benchmark) -> None:
+    from nextmask.study.benchmark_report import write_benchmark_report
+
+    out.print(f"Report: {write_benchmark_report(made)}", soft_wrap=True)
 
 
 @app.command()
