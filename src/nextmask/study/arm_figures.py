@@ -161,7 +161,7 @@ def _lines(bands: Mapping[str, Sequence[BandPoint]], place: Place, bottom: int) 
     return tuple(
         BandLine(
             name=name,
-            label=shorten(name, 28),
+            label=shorten(name, 25),
             style=number % LINE_STYLES,
             dash=number // LINE_STYLES % 3,
             last=points[-1].dice.estimate,

@@ -63,18 +63,50 @@ def answer(numbers: Numbers | None, arms: Sequence[ArmCurves]) -> str:
 
 
 def _verdicts(rows: Sequence[Row], baseline: str, margin: float, where: str) -> str:
-    said = []
-    for decision, words in (("better", f"Better than {baseline}"), ("worse", f"Worse than {baseline}")):
-        names = [f"{row.strategy} ({_by(row)})" for row in rows if row.decision == decision]
-        said += [f"{words}, in Dice {where}: {', '.join(names)}."] if names else []
-    alike = [row.strategy for row in rows if row.decision == "equivalent"]
-    said += [f"Equivalent to {baseline}, within {margin:g} Dice: {', '.join(alike)}."] if alike else []
-    open_ones = [row.strategy for row in rows if row.decision == "undecided"]
-    if len(open_ones) == len(rows):
-        whom = open_ones[0] if len(rows) == 1 else f"None of {', '.join(open_ones)}"
-        can = "cannot" if len(rows) == 1 else "can"
-        return f"{whom} {can} be told apart from {baseline} here. That does not show that they are alike."
-    return " ".join([*said, *([f"Cannot be told apart from it: {', '.join(open_ones)}."] if open_ones else [])])
+    """List what each decision holds of; what p alone sets apart is not said to matter, nor the rest to be alike."""
+    found = {kind: [row for row in rows if _kind(row) == kind] for kind in dict.fromkeys(map(_kind, rows))}
+    if set(found) == {"undecided"}:
+        none = _none_of([row.strategy for row in rows])
+        return f"{none} be told apart from {baseline} here. That does not show that they are alike."
+    measured = {
+        "better": f"Better than {baseline}, in Dice {where}",
+        "worse": f"Worse than {baseline}, in Dice {where}",
+    }
+    named = {
+        "equivalent": f"Equivalent to {baseline}, within {margin:g} Dice",
+        "ahead": f"Ahead of {baseline}, but perhaps by less than {margin:g} Dice",
+        "behind": f"Behind {baseline}, but perhaps by less than {margin:g} Dice",
+        "undecided": f"Cannot be told apart from {baseline}",
+    }
+    said = [
+        f"{words}: {_listed([f'{r.strategy} ({_by(r)})' for r in found[k]], 2)}."
+        for k, words in measured.items()
+        if k in found
+    ]
+    said += [f"{words}: {_listed([r.strategy for r in found[k]], 4)}." for k, words in named.items() if k in found]
+    return " ".join(said)
+
+
+def _kind(row: Row) -> str:
+    """Tell, of what is undecided, whether p sets it apart from the baseline."""
+    if row.decision != "undecided" or row.p is None or row.p > 1 - _difference(row).confidence:
+        return str(row.decision)
+    return "ahead" if _difference(row).estimate > 0 else "behind"
+
+
+def _none_of(names: Sequence[str]) -> str:
+    return f"{names[0]} cannot" if len(names) == 1 else f"None of {_listed(names, 4)} can"
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    """Join names, at most so many of them.
+
+    >>> _listed(["a", "b", "c", "d"], 2), _listed(["a", "b", "c"], 2)
+    ('a, b and 2 more', 'a, b, c')
+    """
+    if len(names) <= most + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def _difference(row: Row) -> Interval:
@@ -108,7 +140,7 @@ def cost_of_random(numbers: Numbers | None, arms: Sequence[ArmCurves]) -> str:
     if "random" not in own.strategy:
         return "No arm asked at random, so that nothing here says what plain random would have cost."
     base = {each.axis: each for each in numbers.reaching if each.arm == own.name}
-    said = [f"To a Dice of {numbers.target:.3f}{_whence(numbers)}, {own.name} took {_took(base)}"]
+    said = [f"To reach a Dice of {numbers.target:.3f}{_whence(numbers)}, {own.name} took {_took(base)}"]
     best = _best(numbers)
     if best is not None:
         found = {each.axis: each for each in numbers.reaching if each.arm == best}
@@ -136,7 +168,8 @@ def _took(found: dict[str, Reaching]) -> str:
     if minutes is not None and math.isfinite(minutes.median):
         texts.append(f"{amount(minutes.median)} minutes")
     at_once = ", or less," if target.at_once else ""
-    return f"{' or '.join(texts)}{at_once} in the median of {_seeds(target.seeds)}"
+    over = f"in the median of {target.seeds} seeds" if target.seeds > 1 else "with its one seed"
+    return f"{' or '.join(texts)}{at_once} {over}"
 
 
 def _saved(found: Reaching) -> str:

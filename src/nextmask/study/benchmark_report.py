@@ -22,7 +22,7 @@ from nextmask.study.arm_picks import PARTS, Picks, picks_of
 from nextmask.study.benchmark import Benchmark, Job
 from nextmask.study.evaluation import METRICS
 from nextmask.study.grid import Unit
-from nextmask.study.report import page_of, show
+from nextmask.study.report import legend_of, page_of, show
 from nextmask.study.results import SECONDS, SPENT, summary_rows, write_table
 from nextmask.study.statistics import Row
 from nextmask.study.versions import source, versions
@@ -301,13 +301,19 @@ def _view(benchmark: Benchmark, parts: Sequence[StudyPart]) -> dict[str, object]
         "words": words,
         "difference_words": difference_words,
         "show": show,
-        "gallery": _gallery,
+        "gallery_of": _gallery,
+        "legend": _legend,
         "seconds": _seconds,
     }
 
 
 def _gallery(part: StudyPart) -> list[tuple[str, list[object]]]:
     return [(arm, [show(picture) for picture in of]) for arm, of in part.picks.pictures.items()] if part.picks else []
+
+
+def _legend(part: StudyPart) -> list[tuple[str, str]]:
+    assert part.picks is not None
+    return legend_of([picture for of in part.picks.pictures.values() for picture in of], part.picks.class_names)
 
 
 def _failures(jobs: Iterable[Job]) -> Iterator[tuple[Job, Mapping[str, str]]]:
