@@ -98,6 +98,7 @@ def test_the_target_is_what_was_set_or_follows_from_the_baseline():
     saving = {each.arm: each.saving for each in found.reaching if each.axis == "samples"}
     assert saving["random"] is None
     assert saving["good"].low == pytest.approx(0.5, abs=0.08)
+    assert saving["bad"].high == pytest.approx(1 - 40 / 30, abs=0.1)  # it had spent 40 and was not there
     assert not numbers_of(arms, "random", margin=0.01).target_given
     assert numbers_of(arms, "random", margin=0.01).target == pytest.approx(0.95 * arms[0].dice[:, -1].mean(), abs=1e-3)
 
@@ -134,3 +135,23 @@ def test_the_baseline_is_plain_random_where_none_is_named():
     assert choose_baseline(arms, "k_center") == "k_center"
     assert choose_baseline(arms, "random first=x") == "random first=x"
     assert choose_baseline([], None) is None
+
+
+def test_areas_are_those_of_the_stretch_that_all_arms_cover():
+    found = numbers_of([arm("random", noise=0), arm("same", samples=(10, 20), noise=0)], "random", margin=0.01)
+    means = {row.strategy: row.mean.estimate for row in found.measures[0].table.rows}
+    assert means["random"] == pytest.approx(means["same"], abs=1e-9)
+
+
+def test_a_seed_that_begins_at_the_target_needed_its_first_budget_or_less():
+    found = numbers_of([arm("random"), arm("good", 0.3)], "random", margin=0.01, target=0.6)
+    targets = {each.arm: each.target for each in found.reaching if each.axis == "minutes"}
+    assert (targets["good"].at_once, targets["good"].median) == (4, 20)
+    assert targets["random"].at_once == 0
+
+
+def test_where_the_baseline_never_arrives_its_end_bounds_what_is_saved():
+    found = numbers_of([arm("random"), arm("good", 0.1)], "random", margin=0.01, target=0.75)
+    saving = {each.arm: each.saving for each in found.reaching if each.axis == "samples"}["good"]
+    assert saving.low == pytest.approx(1 - 35 / 40, abs=0.15)
+    assert saving.high == 1

@@ -210,6 +210,40 @@ def test_what_is_not_finite_becomes_none():
     }
 
 
+def test_cost_time_and_memory_are_those_of_the_units(whole, shown):
+    (row,) = [row for row in table(whole, "effort") if row["arm"] == "k_center"]
+    told = {
+        name: row[name]
+        for name in ("units", "samples", "foreground_voxels", "minutes", "train_seconds", "total", "peak_mb")
+    }
+    assert told == {
+        "units": "4", "samples": "40.0", "foreground_voxels": "4001.5", "minutes": "80.0", "train_seconds": "8.0",
+        "total": "120.0", "peak_mb": "900",
+    }  # fmt: skip
+    assert "900 MB" in shown.text
+
+
+def test_the_metrics_are_those_of_the_last_round_by_class(whole, shown):
+    units = [job.unit for job in whole.jobs if job.unit.strategy == "random"]
+    mean = np.mean([dice_of(unit, 2, patient) for unit in units for patient in range(6)])
+    squeezed = shown.text.replace(" ", "")
+    assert f"randomchamber{mean:.3f}notdefined{mean:.3f}notdefinedwall{mean:.3f}" in squeezed
+
+
+def test_the_seeds_that_every_arm_has_are_what_can_show_something(tmp_path):
+    arms = [{"strategies": ["random"], "seeds": 6}, {"strategies": ["typiclust"], "seeds": 3}]
+    assert "With 3 seeds and a paired t-test" in page(made(tmp_path, config_of(arms=arms))).text
+
+
+def test_versions_and_code_that_differ_between_units_are_all_told(tmp_path):
+    benchmark = made(tmp_path, config_of(budgets=[5], seeds=1))
+    path = benchmark.jobs[0].home / "done.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "versions": {"python": "3.12"}, "code": "other"}))
+    text = page(benchmark).text
+    assert "python3.11, 3.12" in text
+    assert "codec0de, other; other than what is installed now" in text.replace("code c0de", "codec0de")
+
+
 # -- a benchmark that was played ----------------------------------------------------------------------------------------
 
 
