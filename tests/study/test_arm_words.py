@@ -15,6 +15,7 @@ from nextmask.study.arm_words import (
     cost_of_random,
     saved,
     saved_bounds,
+    saving_words,
     signed,
     target_words,
     what_shown,
@@ -125,3 +126,14 @@ def test_what_can_be_shown_is_that_of_the_planned_seeds():
     found = numbers_of(arms, "random", margin=0.01)
     assert f"One SD was {found.spread:.3f} Dice here, from so few seeds a rough guess." in what_shown(found, 2, 4)
     assert "rough" not in what_shown(found, 2, 5)
+
+
+def test_a_first_budget_that_is_enough_bounds_what_is_saved_or_tells_nothing():
+    arms = [arm("random"), arm("good", 0.3)]
+    found = numbers_of(arms, "random", margin=0.01, target=0.6)
+    good = next(each for each in found.reaching if (each.arm, each.axis) == ("good", "samples"))
+    assert saving_words(good, found) == f"{saved(good.saving)} or better"
+    found = numbers_of(arms, "random", margin=0.01, target=0.3)
+    good = next(each for each in found.reaching if (each.arm, each.axis) == ("good", "samples"))
+    assert saving_words(good, found) == "not known: random began at the target"
+    assert "(not known: random began at the target; no 95 % bounds" in cost_of_random(found, arms)

@@ -230,6 +230,17 @@ def test_the_metrics_are_those_of_the_last_round_by_class(whole, shown):
     assert f"randomchamber{mean:.3f}notdefined{mean:.3f}notdefinedwall{mean:.3f}" in squeezed
 
 
+def test_the_end_of_units_that_ask_for_each_budget_at_once_is_the_largest(tmp_path):
+    def by_budget(unit, point, patient):
+        return 0.01 * sum(unit.sizes)
+
+    benchmark = made(tmp_path, config_of(budgets=[[10], [20], [40]], seeds=1), score=by_budget)
+    squeezed = page(benchmark).text.replace(" ", "")
+    assert "randomchamber0.400notdefined" in squeezed
+    assert {row["samples"] for row in table(benchmark, "effort")} == {"40.0"}
+    assert {row["total"] for row in table(benchmark, "effort")} == {"90.0"}
+
+
 def test_the_seeds_that_every_arm_has_are_what_can_show_something(tmp_path):
     arms = [{"strategies": ["random"], "seeds": 6}, {"strategies": ["typiclust"], "seeds": 3}]
     assert "With 3 seeds and a paired t-test" in page(made(tmp_path, config_of(arms=arms))).text

@@ -73,6 +73,20 @@ def curves_of(played: Sequence[Played]) -> tuple[ArmCurves, ...]:
     return tuple(_curves(name, strategies[name], seeds, patients) for name, seeds in complete.items() if seeds)
 
 
+def by_arm(played: Sequence[Played]) -> dict[str, list[Played]]:
+    """Sort units by their arm, in the order of the arms."""
+    arms: dict[str, list[Played]] = {}
+    for each in played:
+        arms.setdefault(each[0].arm, []).append(each)
+    return arms
+
+
+def largest(played: Sequence[Played]) -> list[Played]:
+    """Keep those units of each arm that were to label most: those that ask for each budget at once end at several."""
+    most = {arm: max(sum(unit.sizes) for unit, _, _ in of) for arm, of in by_arm(played).items()}
+    return [each for each in played if sum(each[0].sizes) == most[each[0].arm]]
+
+
 def count_tested(played: Sequence[Played]) -> int:
     """Count the test patients of one study."""
     return len({case["patient"] for _, _, done in played for round in done["rounds"] for case in round["cases"]})

@@ -144,7 +144,9 @@ def cost_of_random(numbers: Numbers | None, arms: Sequence[ArmCurves]) -> str:
     best = _best(numbers)
     if best is not None:
         found = {each.axis: each for each in numbers.reaching if each.arm == best}
-        said.append(f"{best}, the highest of the others on average, took {_took(found)}{_saved(found['samples'])}")
+        said.append(
+            f"{best}, the highest of the others on average, took {_took(found)}{_saved(found['samples'], numbers)}"
+        )
     return "; ".join(said) + "."
 
 
@@ -172,10 +174,20 @@ def _took(found: dict[str, Reaching]) -> str:
     return f"{' or '.join(texts)}{at_once} {over}"
 
 
-def _saved(found: Reaching) -> str:
+def _saved(found: Reaching, numbers: Numbers) -> str:
     if found.saving is None or not math.isfinite(found.saving.low):
         return ""
-    return f" ({saved(found.saving)}; {saved_bounds(found.saving)})"
+    return f" ({saving_words(found, numbers)}; {saved_bounds(found.saving)})"
+
+
+def saving_words(found: Reaching, numbers: Numbers) -> str:
+    """Write what an arm saves; where a first budget was enough, only a bound is known of it, or nothing."""
+    base = next(each for each in numbers.reaching if (each.arm, each.axis) == (numbers.baseline, found.axis))
+    if found.saving is None or found.target is None or base.target is None:
+        return "not known: no seed in common"
+    if base.target.at_once:
+        return f"not known: {numbers.baseline} began at the target"
+    return f"{saved(found.saving)}{' or better' if found.target.at_once else ''}"
 
 
 def saved(found: Saving) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from nextmask.data.files import write_text
 from nextmask.study import arm_words as words
-from nextmask.study.arm_curves import AXES, ArmCurves, Played, count_tested, curves_of
+from nextmask.study.arm_curves import AXES, ArmCurves, Played, by_arm, count_tested, curves_of, largest
 from nextmask.study.arm_figures import BandChart, Forest, band_chart, forest
 from nextmask.study.arm_numbers import Numbers, choose_baseline, numbers_of
 from nextmask.study.arm_picks import PARTS, Picks, picks_of
@@ -30,7 +30,7 @@ from nextmask.study.versions import source, versions
 
 @dataclass(frozen=True)
 class Effort:
-    """What the units of an arm cost and took: means over its units at their end; ``peak_mb`` is the most of any."""
+    """What the units of an arm took, and what the largest of them spent by their end; ``peak_mb`` is the most of any."""
 
     arm: str
     units: int
@@ -94,7 +94,7 @@ def _part(benchmark: Benchmark, study: str) -> StudyPart:
         arms=arms,
         tested=count_tested(played),
         numbers=numbers,
-        picks=picks_of(jobs, played) if played else None,
+        picks=picks_of(jobs, largest(played)) if played else None,
         answer=words.answer(numbers, arms),
         shown=words.what_shown(numbers, max(len({unit.arm for unit in units}), len(arms)), seeds),
         cost=words.cost_of_random(numbers, arms),
@@ -126,13 +126,13 @@ def difference_words(row: Row) -> str:
 
 
 def _efforts(played: Sequence[Played]) -> Iterator[Effort]:
-    for arm, units in _by_arm(played).items():
+    for arm, units in by_arm(played).items():
         came = [done for _, _, done in units if done["rounds"]]
         peaks = [done["peak_mb"] for done in came if done["peak_mb"] is not None]
         yield Effort(
             arm,
             len(came),
-            {name: _mean(done["rounds"][-1][name] for done in came) or 0.0 for name in SPENT},
+            {name: _mean(done["rounds"][-1][name] for _, _, done in largest(units)) or 0.0 for name in SPENT},
             {name: _mean(round[name] for done in came for round in done["rounds"]) for name in SECONDS},
             float(sum(done["seconds"] for done in came)),
             max(peaks, default=None),
@@ -141,8 +141,8 @@ def _efforts(played: Sequence[Played]) -> Iterator[Effort]:
 
 
 def _scores(played: Sequence[Played]) -> Iterator[Mapping[str, Any]]:
-    """Yield for every arm and class the means of all metrics at the end, over its units."""
-    for arm, units in _by_arm(played).items():
+    """Yield for every arm and class the means of all metrics at the end, over its largest units."""
+    for arm, units in by_arm(largest(played)).items():
         rows = [row for unit in units for row in _at_end(unit)]
         for label in dict.fromkeys(row["class"] for row in rows):
             of_class = [row for row in rows if row["class"] == label]
@@ -152,13 +152,6 @@ def _scores(played: Sequence[Played]) -> Iterator[Mapping[str, Any]]:
 def _at_end(unit: Played) -> list[dict[str, Any]]:
     rows = list(summary_rows(*unit))
     return [row for row in rows if row["round"] == rows[-1]["round"]]
-
-
-def _by_arm(played: Sequence[Played]) -> dict[str, list[Played]]:
-    arms: dict[str, list[Played]] = {}
-    for each in played:
-        arms.setdefault(each[0].arm, []).append(each)
-    return arms
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
