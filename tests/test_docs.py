@@ -17,6 +17,7 @@ from nextmask.selection.types import EVIDENCE
 from nextmask.study.config import StudyConfig
 from nextmask.study.evaluation import METRICS
 from nextmask.study.grid import Arm, BenchmarkConfig, units
+from nextmask.study.learners import LEARNERS
 from nextmask.study.results import OF_CASE, OF_ROUND, OF_UNIT
 
 ROOT = Path(__file__).parent.parent
@@ -69,7 +70,14 @@ def test_every_kind_of_evidence_says_what_it_is():
 
 
 def test_documents_name_only_files_that_are_there():
-    for name in ("README.md", "docs/one-round.md", "docs/oracles.md", "docs/log.md", "benchmarks/real_runs.md"):
+    for name in (
+        "README.md",
+        "docs/one-round.md",
+        "docs/learners.md",
+        "docs/oracles.md",
+        "docs/log.md",
+        "benchmarks/real_runs.md",
+    ):
         for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
             assert ((ROOT / name).parent / link).exists(), f"{name}: {link}"
 
@@ -135,3 +143,8 @@ def test_every_encoder_and_its_options_are_listed():
     assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == set(ENCODERS)
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / "docs" / link).exists(), link
+
+
+def test_every_learner_is_listed():
+    text = (ROOT / "docs" / "learners.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == set(LEARNERS)

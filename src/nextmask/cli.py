@@ -214,9 +214,11 @@ def train(
     """Train a new segmenter on all masks so far."""
     with open_study(study) as opened:
         done = opened.train(partial=partial)
+    made = done.training
+    steps = f" for {made['config']['iterations']} iterations" if "iterations" in made.get("config", {}) else ""
     out.print(
-        f"Round {done.number}: trained on {done.training['trained_on']} samples for "
-        f"{done.training['config']['iterations']} iterations in {done.training['seconds']:.0f} s on {done.training['device']}."
+        f"Round {done.number}: {made['learner']} trained on {made['trained_on']} samples{steps} in {made['seconds']:.0f} s "
+        f"on {made['device']}."
     )
     out.print(f"Next: nextmask evaluate {study}, or nextmask query {study}", soft_wrap=True)
 
@@ -261,6 +263,7 @@ def simulate(
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="what strategies see of an image")] = None,
     iterations: Annotated[int | None, typer.Option(help="training steps a round")] = None,
+    learner: Annotated[str | None, typer.Option(help="what is trained: unet or nnunet")] = None,
     option: Option = None,
 ) -> None:
     """Play rounds with an oracle that knows the masks; the study itself is not touched."""
@@ -271,6 +274,7 @@ def simulate(
         "reader_error": reader_error,
         "encoder": encoder,
         "iterations": iterations,
+        "learner": learner,
     }
     settings = {name: value for name, value in given.items() if value is not None}
     with progress() as report:

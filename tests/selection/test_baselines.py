@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import chisquare
 
-from nextmask.selection import most_uncertain, random_sampling, stratified_random, strided
+from nextmask.selection import most_uncertain, random_patients, random_sampling, stratified_random, strided
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
@@ -75,3 +75,19 @@ def test_most_uncertain_takes_the_top_and_of_equals_the_lowest_row() -> None:
     uncertainty = np.array([0.9, 0.2, 0.7, 0.7, 0.1, 0.7])
     labeled = np.isin(np.arange(6), [0])
     assert most_uncertain(uncertainty, labeled, 4, rng=_rng()).rows.tolist() == [2, 3, 5, 1]
+
+
+def test_whole_patients_are_taken_and_those_begun_are_finished_first() -> None:
+    patient = np.repeat([3, 1, 2, 7], 5)
+    nothing = np.zeros(20, dtype=bool)
+    rows = random_patients(patient, nothing, 12, rng=_rng()).rows
+    counts = [int((patient[rows] == one).sum()) for one in np.unique(patient)]
+    assert sorted(counts) == [0, 2, 5, 5]
+    last = patient[rows][-1]
+    assert rows[-2:].tolist() == np.flatnonzero(patient == last)[:2].tolist()
+    begun = nothing.copy()
+    begun[6] = True
+    for seed in range(8):
+        assert sorted(random_patients(patient, begun, 4, rng=_rng(seed)).rows.tolist()) == [5, 7, 8, 9]
+    first = {int(patient[random_patients(patient, nothing, 1, rng=_rng(seed)).rows[0]]) for seed in range(60)}
+    assert first == {1, 2, 3, 7}

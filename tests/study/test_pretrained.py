@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 import warnings
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from nextmask.study.config import parse_config, write_config
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_encoder.py"
+
 
 def _save(path: Path, seed: int = 0) -> None:
     torch.manual_seed(seed)
@@ -28,6 +32,28 @@ def _save(path: Path, seed: int = 0) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.trace(network, torch.zeros(1, 3, 16, 16)).save(path)
+
+
+def _example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("own_encoder", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_of_an_encoder_is_one(home):
+    example = _example()
+    example.write(home / "edges.ts")
+    settings = {"encoder": "pretrained", "pretraining": {"network": "edges.ts", "size": 32}}
+    write_config(home, Study(home).config.model_copy(update=settings))
+    study = Study(home)
+    assert study.embed().array.shape == (len(study.pool), 64)
+    assert len(study.query(3, "typiclust").samples) == 3
+    bars = torch.zeros(1, 3, 64, 64)
+    bars[..., 8::16] = 1
+    upright, lying = example.Edges()(torch.cat([bars, bars.transpose(2, 3)])).unflatten(1, (4, 16)).mean(2)
+    assert upright[0] > 10 * upright[1]
+    torch.testing.assert_close(upright[:2], lying[[1, 0]])
 
 
 @pytest.fixture

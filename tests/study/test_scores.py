@@ -12,6 +12,7 @@ from nextmask.selection.types import EVIDENCE
 from nextmask.study.oracle import Truth
 from nextmask.study.scores import Scorer, columns
 from nextmask.study.study import Study
+from nextmask.training.views import mirrored_views
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_scores_are_those_of_each_sample(trained):
         wanted = sample_scores(segmenter.predict(image), None, trained.labels.spacing(row))
         for name in ("uncertainty", "class_uncertainty", "residual", "foreground_share", "selective"):
             np.testing.assert_allclose(evidence_of(trained, name)[row], wanted[name][0], rtol=1e-5)
-        flipped = sample_scores(segmenter.predict_flips(image), None, trained.labels.spacing(row))
+        flipped = sample_scores(mirrored_views(segmenter.predict, image), None, trained.labels.spacing(row))
         assert evidence_of(trained, "mutual_information")[row] == pytest.approx(flipped["mutual_information"][0])
     assert evidence_of(trained, "mutual_information").max() > 0
 

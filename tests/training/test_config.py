@@ -16,7 +16,7 @@ from nextmask.errors import TrainingError
 from nextmask.networks.architecture import best_precision, possible_strides
 from nextmask.networks.dropout import dropouts
 from nextmask.networks.unet import build_unet, decode, encode, expanding, strides_of
-from nextmask.training.config import config_from, derive_config
+from nextmask.training.config import changed, config_from, derive_config
 
 
 def derive(*shapes, dimensions, device="cpu", **options):
@@ -154,3 +154,24 @@ def test_thick_slices_are_pooled_within_the_slice_first():
 def test_a_patch_too_small_for_the_levels_is_refused():
     with pytest.raises(TrainingError, match="levels"):
         strides_of((16, 16), 4)
+
+
+def test_what_a_user_sets_takes_the_place_of_what_was_derived():
+    config = derive((64, 64), dimensions=2)
+    assert changed(config, {"learning_rate": 0.1, "features": [4, 8]}).features == (4, 8)
+    with pytest.raises(TrainingError, match=r"has classes, learningrate\. Expected some of patch_size"):
+        changed(config, {"classes": 9, "learningrate": 0.1})
+
+
+@pytest.mark.parametrize(("classes", "parameters"), [(1, 1_616_144), (2, 1_617_093), (3, 1_618_096)])
+def test_the_network_of_a_published_system_can_be_had(classes, parameters):
+    """COLosSAL's 3D U-Net, by the number of its weights."""
+    config = dataclasses.replace(
+        derive((64, 64, 64), dimensions=3),
+        patch_size=(64, 64, 64),
+        features=(16, 32, 48, 64, 128),
+        norm="batch",
+        dropout=0.2,
+    )
+    network = build_unet(config, classes)
+    assert sum(weight.numel() for weight in network.parameters()) == parameters

@@ -16,6 +16,7 @@ from nextmask.training import train
 from nextmask.training.ensemble import fit_members
 from nextmask.training.predict import Segmenter, load_segmenter, save_segmenter
 from nextmask.training.train import fit
+from nextmask.training.views import mirrored_views
 
 SHORT = dataclasses.replace(TINY, iterations=3)
 
@@ -40,8 +41,8 @@ def test_the_mean_of_the_members_predicts(tmp_path):
     np.testing.assert_allclose(ensemble.predict(image), np.mean(alone, axis=0), atol=1e-6)
     for member, own in zip(ensemble.predict_members(image), alone, strict=True):
         np.testing.assert_array_equal(member, own)
-    flips = [list(Segmenter(SHORT, network).predict_flips(image)) for network in ensemble.networks]
-    np.testing.assert_allclose(list(ensemble.predict_flips(image)), np.mean(flips, axis=0), atol=1e-6)
+    flips = [list(mirrored_views(Segmenter(SHORT, network).predict, image)) for network in ensemble.networks]
+    np.testing.assert_allclose(list(mirrored_views(ensemble.predict, image)), np.mean(flips, axis=0), atol=1e-6)
 
 
 def test_an_ensemble_comes_back_as_it_went(tmp_path):

@@ -12,6 +12,7 @@ from nextmask.errors import TrainingError
 from nextmask.networks.unet import build_unet
 from nextmask.training.config import TrainConfig
 from nextmask.training.predict import Segmenter, load_segmenter, save_segmenter
+from nextmask.training.views import mirrored_views
 
 FLAT = TrainConfig(2, 2, 3, (32, 24), 4, 10, 1e-3, 1e-2, (4, 8, 12), False, 15.0, "float32", 0.5)
 SOLID = dataclasses.replace(FLAT, dimensions=3, patch_size=(8, 16, 16), features=(4, 8))
@@ -100,7 +101,7 @@ FLIPPED = [(FLAT, (40, 24)), (FLAT, (20, 51)), (FLAT, (3, 33, 40)), (SOLID, (9, 
 def test_members_of_an_equivariant_network_are_equal(config, shape):
     torch.manual_seed(0)
     one, picture = Segmenter(config, Pointwise(config).eval()), image(*shape)
-    members = list(one.predict_flips(picture))
+    members = list(mirrored_views(one.predict, picture))
     assert len(members) == 4
     assert np.ptp(members[0], axis=(-2, -1)).min() > 0.1  # a member that was not mirrored back would differ
     for member in members:
@@ -111,7 +112,7 @@ def test_members_of_an_equivariant_network_are_equal(config, shape):
 def test_members_are_predictions_of_the_mirrored_image_on_its_own_grid(config, shape):
     one, picture = segmenter(config), image(*shape)
     picture.setflags(write=False)
-    members = list(one.predict_flips(picture))
+    members = list(mirrored_views(one.predict, picture))
     for member, axes in zip(members, [(), (-2,), (-1,), (-2, -1)], strict=True):
         assert member.shape == (3, *shape)
         assert member.dtype == np.float32
@@ -123,7 +124,7 @@ def test_members_are_predictions_of_the_mirrored_image_on_its_own_grid(config, s
 def test_members_are_made_one_at_a_time(monkeypatch):
     one, made = segmenter(), []
     monkeypatch.setattr(Segmenter, "predict", lambda self, picture: made.append(1) or picture)
-    members = one.predict_flips(image(4, 4))
+    members = mirrored_views(one.predict, image(4, 4))
     assert not made
     next(members)
     assert len(made) == 1

@@ -119,6 +119,17 @@ def first_iteration(path, pool, config, seed):
     return seen[0]
 
 
+def test_batch_normalisation_goes_on_and_is_averaged_too(tmp_path):
+    config = dataclasses.replace(TINY, iterations=6, norm="batch", average=0.9)
+    options = {"seed": [3], "device": "cpu"}
+    path = tmp_path / "c.pt"
+    with pytest.raises(Interrupted):
+        fit(samples((32, 32)), config, **options, checkpoint=path, checkpoint_seconds=0, progress=interrupt_at(3))
+    resumed = fit(samples((32, 32)), config, **options, checkpoint=path)
+    assert same_weights(resumed, fit(samples((32, 32)), config, **options))
+    assert any("running_mean" in name for name in weights(resumed))
+
+
 def test_dropout_changes_what_is_learned():
     with_it, without = (dataclasses.replace(each, iterations=2) for each in (DROPPED, TINY))
     one, other = (fit(samples((32, 32)), each, seed=[0], device="cpu") for each in (with_it, without))

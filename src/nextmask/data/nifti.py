@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -88,3 +89,11 @@ def to_bytes(image: nib.Nifti1Image, compress: bool) -> bytes:
     """Serialise; the same image always gives the same bytes, which gzip's time stamp would spoil."""
     data: bytes = image.to_bytes()
     return gzip.compress(data, compresslevel=6, mtime=0) if compress else data
+
+
+def image_at(spacing: Sequence[float], image: np.ndarray) -> nib.Nifti1Image:
+    """Wrap one channel of an image, (z, y, x) or (y, x), voxels so many mm apart along these axes."""
+    sizes = [*spacing[::-1], *[1.0] * (3 - image.ndim)]
+    wrapped = nib.Nifti1Image(image.T, np.diag([*sizes, 1.0]))
+    wrapped.header.set_xyzt_units("mm")
+    return wrapped

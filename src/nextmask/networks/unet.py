@@ -16,8 +16,9 @@ def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
     """Build the network that ``config`` describes, its weights drawn from ``seed``; no global generator is touched.
 
     A residual U-Net (Kerfoot et al. 2018, https://doi.org/10.1007/978-3-030-12029-0_40) with instance normalisation,
-    because a batch of a few images has no stable batch statistics. Takes (batch, channels, *patch), gives
-    (batch, outputs, *patch). Raises TrainingError if the patch is too small for that many levels.
+    because a batch of a few images has no stable batch statistics; a ``config`` with a ``norm`` may ask for "batch".
+    Takes (batch, channels, *patch), gives (batch, outputs, *patch). Raises TrainingError if the patch is too small for that
+    many levels.
     """
     from monai.networks.nets.unet import UNet  # seconds to import: not before a network is wanted
 
@@ -31,7 +32,7 @@ def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
             channels=config.features,
             strides=strides,  # type: ignore[arg-type]  # one stride per axis works and is tested, whatever the hint says
             num_res_units=2,
-            norm="instance",
+            norm=getattr(config, "norm", "instance"),
             dropout=getattr(config, "dropout", 0.0),
         )
 

@@ -21,6 +21,7 @@ from nextmask.selection.power_bald import power_bald
 from nextmask.selection.power_entropy import power_entropy
 from nextmask.selection.predicted_foreground_random import predicted_foreground_random
 from nextmask.selection.prob_cover import prob_cover
+from nextmask.selection.random_patients import random_patients
 from nextmask.selection.random_sampling import random_sampling
 from nextmask.selection.select import needs, select
 from nextmask.selection.selective_uncertainty import selective_uncertainty
@@ -41,6 +42,7 @@ STRATEGIES: dict[str, Strategy] = {
     "random": random_sampling,
     "strided": strided,
     "stratified_random": stratified_random,
+    "random_patients": random_patients,
     "predicted_foreground_random": predicted_foreground_random,
     "oracle_foreground_random": oracle_foreground_random,
     "k_center": k_center,
@@ -98,6 +100,7 @@ __all__ = [
     "power_entropy",
     "predicted_foreground_random",
     "prob_cover",
+    "random_patients",
     "random_sampling",
     "select",
     "select_within",

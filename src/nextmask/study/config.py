@@ -46,6 +46,9 @@ Start = Literal[
 ]
 
 
+SCRIBBLES = ("scribble", "drawn_scribble")
+"""Kinds of supervision that leave most of a sample open."""
+
 OBJECTIVES = (
     "supervised",
     "partial_cross_entropy",
@@ -114,12 +117,20 @@ class StudyConfig(BaseModel):
         description="of encoders that learn from the pool's images: {iterations = 3000, seed = 0}; of encoder 'pretrained': "
         "{network = 'monai:resnet18', weights = 'FILE', size = 224, pool = 'mean'}, or a TorchScript file; see docs/pretrained.md",
     )
+    learner: Literal["unet", "nnunet"] = Field(
+        "unet",
+        description="what is trained on the masks: unet, or nnunet (needs nextmask[nnunet]); see docs/learners.md",
+    )
     start: Start = Field(
         "scratch",
         description="weights that a training begins with: scratch, last round, a pretraining, or restoration+decoder",
     )
     objectives: dict[str, float] = Field(
         {}, description="what a training minimises, {name = weight}; derived if not given; see docs/training.md"
+    )
+    training: dict[str, Any] = Field(
+        {},
+        description="numbers in place of derived ones, {learning_rate = 0.01, features = [16, 32, 64]}; see docs/training.md",
     )
     dimensions: Literal[2, 3] | None = Field(
         None, description="axes of what the network sees: 2 = slices, 3 = volumes; as the samples are, if not given"

@@ -6,7 +6,7 @@ import numpy as np
 
 from nextmask.data.pool import Pool, Sample
 from nextmask.data.work import Work
-from nextmask.study.config import StudyConfig
+from nextmask.study.config import SCRIBBLES, StudyConfig
 
 
 def estimated_minutes(pool: Pool, config: StudyConfig) -> np.ndarray:
@@ -43,4 +43,4 @@ def correcting_minutes(correction: Work, anew: Work, config: StudyConfig) -> flo
 
 def _share(config: StudyConfig) -> float:
     """Say what share of a mask's minutes is spent: scribbles are drawn faster."""
-    return config.drawing.scribble if config.supervision in ("scribble", "drawn_scribble") else 1.0
+    return config.drawing.scribble if config.supervision in SCRIBBLES else 1.0

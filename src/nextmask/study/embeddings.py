@@ -13,6 +13,8 @@ import numpy as np
 from nextmask.data.files import digest_json
 from nextmask.data.pool import Pool
 from nextmask.data.proxy_masks import Proxy
+from nextmask.errors import StudyError
+from nextmask.features.encoders import EncodingSegmenter
 from nextmask.features.store import EmbeddingStore, embed_pool, find_encoding
 from nextmask.study.labels import Labels
 from nextmask.study.pretraining import pretrained
@@ -72,6 +74,7 @@ class Embedder:
         if encoder == wanted and encoding.needs == "segmenter":
             assert segmenter is not None
             network, weights = load(segmenter), segmenter.sha256
+            refuse_without_encode(network, wanted)
         elif encoding.needs == "pretraining":
             network, weights = self.pretrained(encoding.task, self.pretraining)
         elif encoding.needs == "pretrained":
@@ -152,3 +155,13 @@ class Embedder:
 
     def _told(self, what: str) -> Callable[[int, int], None] | None:
         return partial(self.report, what) if self.report else None
+
+
+def refuse_without_encode(segmenter: Any, encoder: str) -> None:
+    """Raise StudyError where a segmenter cannot be asked for its features."""
+    if not isinstance(segmenter, EncodingSegmenter):
+        raise StudyError(
+            f"encoder = {encoder!r} takes the features of the last round's segmenter, and {type(segmenter).__name__} has no "
+            'method encode. Expected a segmenter of learner = "unet", or one that offers it. Choose another encoder in '
+            'study.toml, for example encoder = "intensity".'
+        )

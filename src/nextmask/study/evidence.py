@@ -14,6 +14,7 @@ from nextmask.errors import StudyError
 from nextmask.selection.types import EVIDENCE
 from nextmask.study.embeddings import Embedder, Report
 from nextmask.study.oracle import Truth
+from nextmask.study.pretraining import unlabeled
 from nextmask.study.proxy import ProxySegmenter
 from nextmask.study.rounds import StoredFile
 from nextmask.study.scores import (
@@ -37,7 +38,8 @@ class Evidence:
     """Arrays over the pool, each made when it is asked for. ``used`` tells what was made, and from what.
 
     ``segmenter`` is the last round's, as the ledger names it; ``load`` opens it. ``labeled`` (samples,) says what was dealt
-    with, for evidence that tells such samples from others; ``seed`` is the study's.
+    with, for evidence that tells such samples from others; ``seed`` is the study's, and ``classes`` how many it has, the
+    background included.
     As long as there is no segmenter, ``proxy`` stands in. ``truth`` is there in simulations only.
     """
 
@@ -52,6 +54,7 @@ class Evidence:
         load: Callable[[StoredFile], Any],
         labeled: np.ndarray,
         seed: int,
+        classes: int,
         proxy: ProxySegmenter | None = None,
         truth: Truth | None = None,
         report: Report | None = None,
@@ -59,7 +62,7 @@ class Evidence:
         self._embedder, self._cost = embedder, cost
         self._pool, self._labels = embedder.pool, embedder.labels
         self._encoder, self._measure = encoder, measure
-        self._labeled, self._seed = labeled, seed
+        self._labeled, self._seed, self._classes = labeled, seed, classes
         self._segmenter, self._open, self._proxy, self._report = segmenter, load, proxy, report
         self._truth = truth
         self.used: dict[str, Any] = {}
@@ -101,14 +104,13 @@ class Evidence:
         """Train an autoencoder and a discriminator on the whole pool, and ask the latter of every sample."""
         self._refuse_cold("unlabeledness")
         from nextmask.features.adversarial import derive_adversarial_config, unlabeledness
-        from nextmask.features.unlabeled import Unlabeled
 
         labels, pool = self._labels, self._pool
         device, dimensions = self._embedder.device, 2 if self._embedder.planar else 3
         config = derive_adversarial_config(
             labels.shapes(), len(labels.image(0)), len(pool), dimensions=dimensions, device=device
         )
-        images = Unlabeled(labels.image, pool.patient, pool.volume, pool.bounds[:, 0])
+        images = unlabeled(labels, pool)
         told = self._told("training to tell labeled from unlabeled")
 
         def train() -> np.ndarray:
@@ -164,7 +166,9 @@ class Evidence:
         scorer = Scorer(self._labels, segmenter, measure=self._measure, members=members)
         told = self._told("scoring the pool" if members == "one" else f"scoring the pool ({members} each)")
         values = self._embedder.store().embeddings(self._embedder.key(made), len(self._pool), None, scorer, told)
-        found = values[:, columns(segmenter.config.classes)[name]]
+        found = values[
+            :, columns(2 if self._segmenter is None else self._classes)[name]
+        ]  # a proxy knows foreground only
         return found if EVIDENCE[name].axes[1:] else found[:, 0]
 
     def _predicting(self, name: str) -> tuple[Any, Members, dict[str, Any]]:

@@ -43,6 +43,13 @@ class Labels:
         spacing = self.cache.spacings[self.pool.samples[row].case]
         return spacing[-2:] if spacing and self.planar else spacing
 
+    def typical_spacing(self, dimensions: int) -> tuple[float, ...] | None:
+        """Return the median spacing of the pool's working images along their last axes; None if it is unknown of any."""
+        known = [spacing for spacing in self.cache.spacings if spacing]
+        if len(known) < len(self.pool.cases):
+            return None
+        return tuple(float(mm) for mm in np.median(known, axis=0)[-dimensions:])
+
     def samples(self, masks: Mapping[str, Path], *, dimensions: int | None = None, far: bool = False) -> list[Load]:
         """Return functions that open the working images and masks that a network of so many axes is trained on.
 

@@ -15,6 +15,7 @@ from nextmask.study.labels import Labels
 
 if TYPE_CHECKING:
     from nextmask.features.pretrain import LearnedEncoder, PretrainConfig
+    from nextmask.features.unlabeled import Unlabeled
 
 VERSION = 1
 """Part of every key; raised when the same settings would give other weights."""
@@ -39,7 +40,6 @@ def pretrained(
     """
     from nextmask.features.pretrain import load_encoder, pretrain, save_encoder
     from nextmask.features.tasks import TASKS
-    from nextmask.features.unlabeled import Unlabeled
 
     given = dict(settings)
     seed, iterations = given.pop("seed", 0), given.pop("iterations", None)
@@ -56,7 +56,7 @@ def pretrained(
             return load_encoder(path, TASKS, device), digest(path)
         except TrainingError:  # there is none, or it was cut off
             path.unlink(missing_ok=True)
-        images = Unlabeled(labels.image, pool.patient, pool.volume, pool.bounds[:, 0])
+        images = unlabeled(labels, pool)
         checkpoint = path.with_suffix(".checkpoint")
         encoder = pretrain(
             images, config, TASKS[task], seed=[seed], device=device, checkpoint=checkpoint, progress=progress
@@ -64,6 +64,13 @@ def pretrained(
         save_encoder(encoder, path)
         checkpoint.unlink(missing_ok=True)
         return encoder, digest(path)
+
+
+def unlabeled(labels: Labels, pool: Pool) -> Unlabeled:
+    """Show a pool as what learns from images alone sees it: samples, and where each comes from."""
+    from nextmask.features.unlabeled import Unlabeled
+
+    return Unlabeled(labels.image, pool.patient, pool.volume, pool.bounds[:, 0])
 
 
 def _config(

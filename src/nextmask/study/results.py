@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from nextmask.data.files import write_text
-from nextmask.data.images import read_mask
-from nextmask.data.pool import IGNORE
 from nextmask.study.evaluation import METRICS
 from nextmask.study.grid import Unit
 from nextmask.study.rounds import Round
 from nextmask.study.study import Study
+from nextmask.study.summary import foreground_after, labeled_after, minutes_after
 
 OF_UNIT = (
     "unit",
@@ -43,40 +42,31 @@ MEAN = "mean"
 def outcome(study: Study) -> list[dict[str, Any]]:
     """Return what came of each round of a simulation: what it spent up to then, how long it took, what it scored.
 
-    Samples that were given up count as asked for. Minutes are those that the ledger recorded with each query.
+    Samples that were given up count as asked for. Minutes are what an oracle took, or estimates where a ledger does not know.
     Seconds of a training that another unit did are the seconds that it took there.
     """
-    spent = dict.fromkeys(SPENT, 0.0)
-    found = []
-    for round in study.rounds:
-        for name, value in _spent(study, round).items():
-            spent[name] += value
-        found.append(
-            {
-                "round": round.number,
-                "strategy": round.strategy,
-                "asked": list(round.samples),
-                **{name: spent[name] if name == "minutes" else int(spent[name]) for name in SPENT},
-                "select_seconds": round.details.get("seconds"),
-                "train_seconds": round.training.get("seconds"),
-                "evaluate_seconds": round.evaluation.get("seconds"),
-                "shared": bool(round.training.get("shared")),
-                "scores": round.scores,
-                "cases": list(_cases(study, round)),
-            }
-        )
-    return found
-
-
-def _spent(study: Study, round: Round) -> dict[str, float]:
-    """Say what one round spent."""
-    masks = [read_mask(study.path(file))[0] for file in round.masks.values()]
-    return {
-        "samples": len(round.masks) + len(round.dropped),
-        "masks": len(round.masks),
-        "foreground_voxels": sum(int(np.count_nonzero((mask > 0) & (mask != IGNORE))) for mask in masks),
-        "minutes": float(round.details.get("cost", 0.0)),
+    rounds = study.rounds
+    spent: dict[str, Sequence[float]] = {
+        "samples": labeled_after(rounds),
+        "masks": np.cumsum([len(round.masks) for round in rounds], dtype=int).tolist(),
+        "foreground_voxels": foreground_after(rounds),
+        "minutes": minutes_after(study),
     }
+    return [
+        {
+            "round": round.number,
+            "strategy": round.strategy,
+            "asked": list(round.samples),
+            **{name: spent[name][i] for name in SPENT},
+            "select_seconds": round.details.get("seconds"),
+            "train_seconds": round.training.get("seconds"),
+            "evaluate_seconds": round.evaluation.get("seconds"),
+            "shared": bool(round.training.get("shared")),
+            "scores": round.scores,
+            "cases": list(_cases(study, round)),
+        }
+        for i, round in enumerate(rounds)
+    ]
 
 
 def _cases(study: Study, round: Round) -> Iterator[dict[str, Any]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import accumulate
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from nextmask.selection.measures import DENSE, sample_scores
 from nextmask.study.labels import Labels
+from nextmask.training.views import mirrored_views
 
 OF_MEMBERS = ("mutual_information", "contour_variance")
 """Evidence that is 0 unless several members predict each image."""
@@ -33,40 +34,26 @@ PASSES, DROPPED = 10, (0,)
 """How many passes with dropout, and the seed of what they drop."""
 
 
-class Predicting(Protocol):
-    """The part of a segmenter that scores rest on."""
-
-    def predict(self, image: np.ndarray) -> np.ndarray:
-        """Return probabilities (classes, *spatial) of an image (channels, *spatial)."""
-        ...
-
-    def predict_members(self, image: np.ndarray) -> Iterable[np.ndarray]:
-        """Yield such probabilities, one a network."""
-        ...
-
-    def predict_flips(self, image: np.ndarray) -> Iterable[np.ndarray]:
-        """Yield such probabilities, one a mirrored view."""
-        ...
-
-    def predict_dropout(self, image: np.ndarray, members: int, seed: Sequence[int]) -> Iterable[np.ndarray]:
-        """Yield such probabilities, one a pass with dropout."""
-        ...
+Predictor = Callable[[np.ndarray], np.ndarray | Iterable[np.ndarray]]
+"""Gives probabilities (classes, *spatial) of an image (channels, *spatial), or several of them."""
 
 
-def predictor(segmenter: Predicting, members: Members) -> Callable[[np.ndarray], np.ndarray | Iterable[np.ndarray]]:
-    """Choose how a segmenter's members are made: image -> probabilities, or several of them."""
-    if members == "one":
-        return segmenter.predict
-    if members == "ensemble":
-        return segmenter.predict_members
+def predictor(segmenter: Any, members: Members) -> Predictor:
+    """Choose how a segmenter's members are made; any segmenter can be asked for one, and for mirrored views."""
+    predict: Predictor = segmenter.predict
     if members == "flips":
-        return segmenter.predict_flips
-    return partial(segmenter.predict_dropout, members=PASSES, seed=DROPPED)
+        predict = partial(mirrored_views, segmenter.predict)
+    elif members == "ensemble":
+        predict = segmenter.predict_members
+    elif members == "dropout":
+        predict = partial(segmenter.predict_dropout, members=PASSES, seed=DROPPED)
+    return predict
 
 
 def members_of(segmenter: Any) -> Members:
     """Say what of a segmenter may contradict itself: its networks if it has several, else mirrored views."""
-    return "ensemble" if len(getattr(segmenter, "networks", ())) > 1 else "flips"
+    several = len(getattr(segmenter, "networks", ())) > 1 and hasattr(segmenter, "predict_members")
+    return "ensemble" if several else "flips"
 
 
 def columns(classes: int) -> dict[str, slice]:
@@ -92,7 +79,7 @@ class Scorer:
     prediction of their whole case, so that the segmenter sees what is around them; it is made once for all of them.
     """
 
-    def __init__(self, labels: Labels, segmenter: Predicting, *, measure: str, members: Members):
+    def __init__(self, labels: Labels, segmenter: Any, *, measure: str, members: Members):
         self._labels, self._measure, self._predict = labels, measure, predictor(segmenter, members)
         self._segmenter = segmenter
         self._case: tuple[int, np.ndarray] | None = None
@@ -109,8 +96,7 @@ class Scorer:
 
     def _sees_volumes(self) -> bool:
         """Say whether slices are asked for and the segmenter takes whole volumes only."""
-        config = getattr(self._segmenter, "config", None)
-        return self._labels.planar and config is not None and config.dimensions == 3
+        return self._labels.planar and getattr(self._segmenter, "dimensions", 2) == 3
 
     def _of_boxes(self, case: int) -> np.ndarray:
         rows = self._labels.pool.rows_of_case[self._labels.pool.cases[case].id]

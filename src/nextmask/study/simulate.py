@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,13 @@ from nextmask.data.splits import write_split
 from nextmask.errors import StudyError, TooFew
 from nextmask.study.cohort import SPLITS, Cohort, write_cases
 from nextmask.study.config import FILE, StudyConfig, parse_config, read_config
+from nextmask.study.learners import name_of
 from nextmask.study.ledger import Ledger
 from nextmask.study.oracle import Oracle, Truth
 from nextmask.study.study import Report, Study
+
+if TYPE_CHECKING:
+    from nextmask.training.learner import Learner
 
 FOLDER = "simulations"
 
@@ -50,6 +54,7 @@ def simulate(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    learner: Learner | None = None,
     first: str | None = None,
     first_options: Mapping[str, Any] | None = None,
     to: Path | None = None,
@@ -68,6 +73,7 @@ def simulate(
         settings: other values of study.toml for this simulation, for example ``{"supervision": "scribble"}``
             or ``{"reader_error": 1.0}``.
         options: options of the strategy.
+        learner: one of the user's own, in place of the one that study.toml names.
         first: the strategy of the first round, if another; many strategies need a segmenter, and then there is none.
         first_options: its options.
         to: the folder to play in, if not one below the study.
@@ -76,9 +82,10 @@ def simulate(
         StudyError: no case of the pool has a mask (or scribble), or the folder holds a simulation with other settings.
     """
     parent = Study(folder)
+    own = {"learner": name_of(learner)} if learner else {}
     plan = Plan(_sizes(query_size, rounds), strategy, options or {}, first, first_options or {})
-    to = to or parent.folder / FOLDER / _name(plan, query_size, seed, settings or {})
-    study = _open(parent, to, {"seed": seed, **(settings or {})}, report)
+    to = to or parent.folder / FOLDER / _name(plan, query_size, seed, {**(settings or {}), **own})
+    study = _open(parent, to, {"seed": seed, **(settings or {})}, learner, report)
     while not _finished(study, plan):
         _advance(study, plan)
     return study
@@ -109,16 +116,18 @@ def _name(plan: Plan, query_size: int | Sequence[int], seed: int, settings: Mapp
     return "-".join([plan.strategy, f"n{size}", f"seed{seed}", *extras]).replace("/", "_")
 
 
-def _open(parent: Study, folder: Path, changes: Mapping[str, Any], report: Report | None) -> Study:
+def _open(
+    parent: Study, folder: Path, changes: Mapping[str, Any], learner: Learner | None, report: Report | None
+) -> Study:
     config = _config(parent, folder, changes)
     if not has_begun(folder):
-        return _create(parent, folder, config, report)
+        _create(parent, folder, config)
     if read_config(folder) != config:
         raise StudyError(
             f"{folder} holds a simulation with other settings than the study has now. Expected the same. "
             "Delete that folder to play it anew, or put the settings of study.toml back."
         )
-    return Study(folder, report=report, truth=_truth(config))
+    return Study(folder, learner=learner, report=report, truth=_truth(config))
 
 
 def _truth(config: StudyConfig) -> Truth:
@@ -131,13 +140,12 @@ def has_begun(folder: Path) -> bool:
     return path.exists() and (folder / FILE).exists() and bool(Ledger(path).read())
 
 
-def _create(parent: Study, folder: Path, config: StudyConfig, report: Report | None) -> Study:
+def _create(parent: Study, folder: Path, config: StudyConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     cohort = _with_references(parent.cohort, config.supervision)
     write_cases(folder, cohort)
     write_split(folder / SPLITS, cohort.cases, cohort.side, cohort.scans, by=config.split_by)
     Study.create(folder, config, cohort=cohort)
-    return Study(folder, report=report, truth=_truth(config))
 
 
 def _config(parent: Study, folder: Path, changes: Mapping[str, Any]) -> StudyConfig:

@@ -27,6 +27,7 @@ from nextmask.study.embeddings import Embedder, Embedding, Report
 from nextmask.study.evaluation import Task, evaluate
 from nextmask.study.evidence import Evidence
 from nextmask.study.labels import Labels
+from nextmask.study.learners import choose_learner, learner_named, trained_by
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
 from nextmask.study.oracle import Truth
@@ -40,21 +41,28 @@ from nextmask.study.versions import versions
 
 if TYPE_CHECKING:
     from nextmask.training.learner import Learner
-    from nextmask.training.predict import Segmenter
 
 
 class Study:
     """Rounds over one pool, in one folder.
 
-    Open one with ``Study(folder)``, make one with `Study.create`. Each verb does its work under the study's lock, writes
-    its files, and then adds its event to the ledger; called again after a crash, it goes on where it was.
+    Open one with ``Study(folder)``, make one with `Study.create`; either takes a ``learner`` of one's own. Each verb does its
+    work under the study's lock, writes its files, and then adds its event to the ledger; called again after a crash, it goes
+    on where it was.
     """
 
-    def __init__(self, folder: Path | str, *, report: Report | None = None, truth: Truth | None = None):
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        learner: Learner | None = None,
+        report: Report | None = None,
+        truth: Truth | None = None,
+    ):
         """Open a study; ``truth`` is handed in by a simulation only, for strategies that say that they look at it."""
         self.folder = Path(folder)
         self.config = read_config(self.folder)
-        self._report, self._truth = report, truth
+        self._own_learner, self._report, self._truth = learner, report, truth
         self._ledger = Ledger(self.folder / "ledger.sqlite")
         if not self.events:
             raise StudyError(
@@ -66,7 +74,13 @@ class Study:
 
     @classmethod
     def create(
-        cls, folder: Path | str, config: StudyConfig, *, cohort: Cohort | None = None, report: Report | None = None
+        cls,
+        folder: Path | str,
+        config: StudyConfig,
+        *,
+        learner: Learner | None = None,
+        cohort: Cohort | None = None,
+        report: Report | None = None,
     ) -> Study:
         """Make a study: read all files, split by patient, derive the preprocessing, and write it all down.
 
@@ -88,7 +102,7 @@ class Study:
             cohort = cohort or make_cohort(folder, config, _labelled(report, "reading images"))
             ledger.append("created", _created(folder, config, cohort), after=head(()))
             ledger.close()
-        return cls(folder, report=report)
+        return cls(folder, learner=learner, report=report)
 
     # -- what is -----------------------------------------------------------------------------------------------------
 
@@ -169,9 +183,10 @@ class Study:
             )
         return path
 
-    def load_segmenter(self, file: StoredFile) -> Segmenter:
-        """Open a segmenter that the ledger names, on the study's device."""
-        return self._learner.load(self.path(file), self.device)
+    def load_segmenter(self, file: StoredFile) -> Any:
+        """Open a segmenter that the ledger names, on the study's device, by the learner that trained it."""
+        learner = learner_named(trained_by(self.rounds, file), self._own_learner)
+        return learner.load(self.path(file), self.device)
 
     # -- the verbs ---------------------------------------------------------------------------------------------------
 
@@ -326,12 +341,6 @@ class Study:
                     "they are, because every result rests on them. Restore the file, or create a new study."
                 )
 
-    @cached_property
-    def _learner(self) -> Learner:
-        from nextmask.training.learner import UNetLearner
-
-        return UNetLearner()
-
     @property
     def _embedder(self) -> Embedder:
         return Embedder(
@@ -357,6 +366,7 @@ class Study:
             load=self.load_segmenter,
             labeled=self.labeled,
             seed=self.config.seed,
+            classes=len(self.config.classes) + 1,
             proxy=self._proxy,
             truth=self._truth,
             report=self._report,
@@ -443,7 +453,7 @@ class Study:
         return Trainer(
             self.folder,
             self.config,
-            self._learner,
+            choose_learner(self.config.learner, self._own_learner),
             self.labels,
             self._embedder,
             self.device,

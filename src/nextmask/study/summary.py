@@ -194,8 +194,9 @@ def _derived(study: Study, shown: Study) -> Mapping[str, str]:
     derived = {f"preprocessing: {key}": str(value) for key, value in study.preprocessing.to_json().items()}
     trained = [round for round in shown.rounds if round.training]
     if trained:
-        derived |= {f"training: {key}": str(value) for key, value in trained[-1].training["config"].items()}
+        derived |= {f"training: {key}": str(value) for key, value in trained[-1].training.get("config", {}).items()}
         derived |= {
+            "training: learner": trained[-1].training.get("learner", "unet"),
             "training: device": trained[-1].training["device"],
             "training: seconds": str(trained[-1].training["seconds"]),
         }

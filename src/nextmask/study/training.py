@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from nextmask.data.files import Progress
 from nextmask.errors import StudyError
-from nextmask.study.config import LAST_ROUND, StudyConfig
+from nextmask.study.config import LAST_ROUND, SCRIBBLES, StudyConfig
 from nextmask.study.embeddings import Embedder
 from nextmask.study.labels import FAR, Labels, Load
+from nextmask.study.learners import LEARNERS, described, name_of, refuse_answer, refuse_settings, trained_by
 from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.rounds import Round, StoredFile
 from nextmask.study.trainings import train_once
@@ -50,15 +51,17 @@ class Trainer:
 
         A training is named by all that decides its weights: samples, masks, settings, seed, first weights, device and code.
         """
+        refuse_settings(self.learner, self.config)
         masks = {name: self.path(file) for each in rounds for name, file in each.masks.items()}
         previous = next((each.segmenter for each in reversed(rounds[: number - 1]) if each.segmenter), None)
-        starts = self._starts(previous)
+        starts = self._starts(previous, trained_by(rounds, previous) if previous else "")
         pseudo = self._pseudo_labeled(number, previous)
         task = self._task(masks, number, starts)
         start = {"weights": self.config.start, "sha256": starts[0].sha256 if starts[0] else None}
-        described = self.learner.describe(task)
+        about, own = described(self.learner, task), name_of(self.learner) not in LEARNERS
         content = {
-            **described,
+            **about,
+            "derived": asdict(task.config),
             "seed": list(task.seed),
             "start": start,
             "samples": self._drawn(masks),
@@ -72,18 +75,22 @@ class Trainer:
             learned = replace(task, folder=folder, pseudo=self._pseudo_labels(pseudo, previous, folder))
             segmenter = self.learner.fit(learned, self.told(f"round {number}: training"))
             self.learner.save(segmenter, to)
+            if own:
+                self._try_out(to)
             return {"pseudo_labeled": len(learned.pseudo)}
 
         relative = f"rounds/{number:02d}/segmenter.pt"
-        made = train_once(self.folder / self.config.cache / "segmenters", content, fit, self.folder / relative)
+        # What decides the weights of a learner of the user's own is its code, which nobody here knows: it shares nothing.
+        kept = self.folder / (f"rounds/{number:02d}/training" if own else f"{self.config.cache}/segmenters")
+        made = train_once(kept, content, fit, self.folder / relative)
         return {
+            **about,
             "round": number,
             "path": relative,
             "sha256": made.sha256,
             "trained_on": len(task.samples),
             **made.told,
             "start": start,
-            **described,
             "device": self.device,
             "seconds": made.seconds,
             "shared": not made.fresh,
@@ -106,11 +113,12 @@ class Trainer:
             unlabeled=self.labels.images(config.dimensions),
             starts=starts,
             members=self.config.members,
+            spacing=self.labels.typical_spacing(config.dimensions),
         )
 
     @property
     def _far(self) -> bool:
-        return self.config.supervision == "scribble" and self.config.far_background
+        return self.config.supervision in SCRIBBLES and self.config.far_background
 
     def _drawn(self, masks: Mapping[str, Path]) -> list[list[str]]:
         """Name samples with the content of image and mask; a mask's file is named by its content."""
@@ -119,7 +127,7 @@ class Trainer:
 
     def derived(self) -> TrainConfig:
         """Derive how the network is trained from the images, the device and the settings."""
-        from nextmask.training.config import derive_config
+        from nextmask.training.config import changed, derive_config
 
         shapes = self.labels.shapes()
         if self.config.dimensions == 3 and len(shapes[0]) == 2:
@@ -137,14 +145,27 @@ class Trainer:
             iterations=self.config.iterations,
             objectives=self.config.objectives,
         )
-        return replace(derived, snapshots=self.config.snapshots)
+        return changed(replace(derived, snapshots=self.config.snapshots), self.config.training)
 
-    def _starts(self, previous: StoredFile | None) -> Sequence[WarmStart | None]:
+    def _try_out(self, path: Path) -> None:
+        """Open what a learner of the user's own saved, and predict a sample and its case: what errs is told at once."""
+        segmenter = self.learner.load(path, self.device)
+        images = [self.labels.image(0)] if self.derived().dimensions == 2 else []
+        images.append(self.labels.cache.image(self.labels.pool.samples[0].case))
+        for image in {each.shape: np.asarray(each, np.float32) for each in images}.values():
+            refuse_answer(self.learner, segmenter.predict(image), image, len(self.config.classes) + 1)
+
+    def _starts(self, previous: StoredFile | None, by: str) -> Sequence[WarmStart | None]:
         """Open the weights to begin with, one for each member in turn; None for random ones."""
         if self.config.start != LAST_ROUND:
             return [self.embedder.warm_start(self.config.start)]
         if previous is None:
             return [None]
+        if by != name_of(self.learner):
+            raise StudyError(
+                f"start = {LAST_ROUND!r}, and the last round was trained by the learner {by!r}. Expected weights of "
+                f'{name_of(self.learner)!r}, which is to go on. Set start = "scratch", or learner back to {by!r}.'
+            )
         from nextmask.networks.warm_start import WarmStart
 
         networks = self.load(previous).networks

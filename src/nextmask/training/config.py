@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +20,7 @@ class TrainConfig:
     the widths of the network from top to bottom. ``mirror``: along every axis, so only where left may be right.
     ``foreground_share``: how many patches of images larger than a patch are centred on an annotated structure.
     ``dropout``: share of the activations that each layer drops.
+    ``norm``: "instance", or "batch" where a published network has it; a batch of a few images has no stable statistics.
     ``objectives``: names in `nextmask.training.objectives.OBJECTIVES` and their weights; what is minimised is the sum.
     ``unlabeled_batch_size``: unlabeled images per step, beside ``batch_size`` annotated ones.
     ``average``: decay of the moving average of the weights, which predicts in the end; 0 = the last weights do.
@@ -42,6 +43,7 @@ class TrainConfig:
     precision: Precision
     foreground_share: float
     dropout: float = 0.0
+    norm: Literal["instance", "batch"] = "instance"
     objectives: tuple[tuple[str, float], ...] = (("supervised", 1.0),)
     unlabeled_batch_size: int = 0
     average: float = 0.0
@@ -110,3 +112,21 @@ def derive_config(
         unlabeled_batch_size=size.batch_size,
         average=0.99,
     )
+
+
+def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """Set what a user sets in place of what was derived.
+
+    Raises TrainingError for a name that there is none of, and for what follows from the images and classes.
+    """
+    free = [field.name for field in fields(TrainConfig) if field.name not in FIXED]
+    wrong = sorted(set(values) - set(free))
+    if wrong:
+        raise TrainingError(
+            f"The setting training has {', '.join(wrong)}. Expected some of {', '.join(free)}. Mend that line of study.toml."
+        )
+    return replace(config, **values)
+
+
+FIXED = ("dimensions", "channels", "classes", "iterations", "objectives", "snapshots")
+"""What follows from the images and classes, or has a setting of its own."""

@@ -1,4 +1,4 @@
-"""Learner: what turns a round's masks into a segmenter. nextmask's own is a residual U-Net; another needs three methods."""
+"""Learner: what turns a round's masks into a segmenter. nextmask's own is a residual U-Net; another needs four methods."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class TrainingTask:
     ``samples`` open (image, mask) with 255 = not annotated; ``unlabeled`` open images of the whole pool; ``pseudo`` open images
     with what the last round's segmenter was sure of. ``config`` is what nextmask derived for its own network; another learner
     takes of it what it can use, at least ``dimensions``, ``channels`` and ``classes`` (background included). ``starts`` are
-    weights to begin with, one per member in turn. ``folder`` keeps what an interrupted training needs to go on; it is deleted
-    when the round has its segmenter.
+    weights to begin with, one per member in turn. ``spacing`` are the millimetres from voxel to voxel of the pool's typical
+    image, None where they are unknown. ``folder`` keeps what an interrupted training needs to go on; it is deleted when the
+    round has its segmenter.
     """
 
     samples: Sequence[LoadSample]
@@ -38,21 +39,32 @@ class TrainingTask:
     pseudo: Sequence[LoadSample] = ()
     starts: Sequence[WarmStart | None] = field(default=(None,))
     members: int = 1
+    spacing: tuple[float, ...] | None = None
 
 
 class Predicts(Protocol):
-    """A segmenter, as far as a study needs it."""
+    """A segmenter, as far as a study needs it.
+
+    One that holds several ``networks`` may also offer ``predict_members``, which yields what each says; evidence that compares
+    members takes mirrored views where there is one network. One with ``encode`` serves the encoder "network" too, and one
+    that takes whole volumes only, where slices are asked for, says so by ``dimensions = 3``.
+    """
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Return class probabilities (classes, *spatial) float32 of a working image (channels, *spatial)."""
+        """Return class probabilities (classes, *spatial) float32 of a working image (channels, *spatial).
+
+        One that was trained on slices is asked about slices (channels, y, x) and about whole volumes (channels, z, y, x).
+        """
         ...
 
 
 class Learner(Protocol):
     """Whatever can be trained on masks.
 
-    Three methods, nothing to inherit: ``fit`` trains anew, ``save`` writes a segmenter into one file, ``load`` reads it back.
-    ``describe`` is what the ledger keeps of it: plain values.
+    Four methods, nothing to inherit: ``fit`` trains anew, ``save`` writes a segmenter into one file, ``load`` reads it back,
+    and ``describe`` is what the ledger keeps of it: plain values. Two attributes are optional: ``name``, by which the ledger
+    knows who can open a segmenter (its class if not given), and ``settings``: which of start, objectives, members and snapshots
+    of study.toml it follows (none if not given; setting one of the others is then an error).
     """
 
     def fit(self, task: TrainingTask, progress: Callable[[int, int], None] | None = None) -> Any: ...
@@ -63,6 +75,9 @@ class Learner(Protocol):
 
 class UNetLearner:
     """nextmask's own learner: a residual U-Net, or an ensemble of them."""
+
+    name = "unet"
+    settings = ("start", "objectives", "members", "snapshots")
 
     def fit(self, task: TrainingTask, progress: Callable[[int, int], None] | None = None) -> Segmenter:
         """Train ``task.members`` networks by the objectives of the configuration."""

@@ -40,6 +40,11 @@ class Segmenter:
         return (self.network, *self.further)
 
     @property
+    def dimensions(self) -> int:
+        """Axes of what the networks take: 2 = slices, and volumes slice by slice; 3 = volumes."""
+        return self.config.dimensions
+
+    @property
     def device(self) -> torch.device:
         """Name the device that the network is on."""
         return next(self.network.parameters()).device
@@ -73,16 +78,6 @@ class Segmenter:
         probabilities = probabilities.transpose(0, 1) if by_slice else probabilities[0]
         return np.ascontiguousarray(probabilities.float().cpu().numpy())
 
-    def predict_flips(self, image: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield four predictions of one image, each as `predict` makes it: as it is, and mirrored along y, x and both.
-
-        Each is mirrored back onto the image's grid. They stand in for the members of an ensemble where there is one
-        network: what it says of an organ should not depend on how the patient lay. Made one at a time, so that no more
-        than one need be in memory.
-        """
-        for axes in ((), (-2,), (-1,), (-2, -1)):
-            yield np.ascontiguousarray(np.flip(self.predict(np.flip(image, axes)), axes))
-
     def predict_dropout(self, image: np.ndarray, members: int, seed: Sequence[int]) -> Iterator[np.ndarray]:
         """Yield so many predictions of one image, each as `predict` makes it, with other activations dropped.
 
@@ -95,7 +90,7 @@ class Segmenter:
         if not dropouts(self.network):
             raise TrainingError(
                 f"This segmenter drops nothing (dropout = {self.config.dropout:g}), so all members would be equal. Expected "
-                "one that was trained with dropout. Train it so, or take predict_flips."
+                "one that was trained with dropout. Train it so, or compare mirrored views (`mirrored_views`)."
             )
         return self._members_by_dropout(image, members, seed)
 

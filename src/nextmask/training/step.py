@@ -37,8 +37,11 @@ class Networks:
         if self.average is None:
             return
         decay = min(decay, (1 + i) / (10 + i))
-        own, new = list(self.average.state_dict().values()), list(self.student.state_dict().values())
+        own: list[Tensor] = list(self.average.parameters())
+        new: list[Tensor] = list(self.student.parameters())
         torch._foreach_lerp_(own, new, 1 - decay)
+        for running, latest in zip(self.average.buffers(), self.student.buffers(), strict=True):
+            running.copy_(latest)  # statistics of batch normalisation are averages already
 
 
 @dataclass(eq=False)

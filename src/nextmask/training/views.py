@@ -1,0 +1,21 @@
+"""Mirrored views of an image: several predictions of whatever predicts once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+MIRRORED = ((), (-2,), (-1,), (-2, -1))
+"""Axes along which an image is mirrored for each view: none, y, x, both."""
+
+
+def mirrored_views(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield four predictions of one image (channels, *spatial): as it is, and mirrored along y, x and both.
+
+    Each is mirrored back onto the image's grid, (classes, *spatial). They stand in for the members of an ensemble where
+    there is one network: what it says of an organ should not depend on how the patient lay. Made one at a time, so that no
+    more than one need be in memory.
+    """
+    for axes in MIRRORED:
+        yield np.ascontiguousarray(np.flip(predict(np.flip(image, axes)), axes))
