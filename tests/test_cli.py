@@ -200,6 +200,16 @@ def test_the_report_of_a_benchmark_that_never_ran_plays_nothing(run, here):
     assert not (here / "b" / "units").exists()
 
 
+def test_a_benchmark_that_is_interrupted_reports_what_there_is(run, here, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nextmask.study.benchmark.run_benchmark", interrupted)
+    (here / "b.toml").write_text(BENCHMARK)
+    assert run("benchmark b.toml --workers 0")[0] != 0
+    assert "2 of 2 units are not done" in (here / "b" / "report.html").read_text()
+
+
 def test_a_benchmark_whose_units_fail_ends_with_code_1_and_says_why(run, here):
     (here / "b.toml").write_text(BENCHMARK + 'options = {first = "nonsense"}')
     code, out, err = run("benchmark b.toml --workers 0")
