@@ -187,6 +187,27 @@ def test_a_benchmark_runs_shows_where_it_stands_and_goes_on(run, here):
     again = run("benchmark b.toml --workers 0 --folder b")[2]
     assert "done" not in again
     assert re.search(r"│ all .*│ 2 +│ 0 +│ 0 +│ 0 +│", run("benchmark b.toml --status")[1])
+    (here / "b" / "report.html").unlink()
+    code, out, err = run("benchmark b.toml --report")
+    assert (code, "done" in err, "report.html" in out.replace("\n", "")) == (0, False, True)
+    assert "2 of 2" in (here / "b" / "report.html").read_text()
+
+
+def test_the_report_of_a_benchmark_that_never_ran_plays_nothing(run, here):
+    (here / "b.toml").write_text(BENCHMARK)
+    assert run("benchmark b.toml --report")[0] == 0
+    assert "Nothing can be said yet" in (here / "b" / "report.html").read_text()
+    assert not (here / "b" / "units").exists()
+
+
+def test_a_benchmark_that_is_interrupted_reports_what_there_is(run, here, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nextmask.study.benchmark.run_benchmark", interrupted)
+    (here / "b.toml").write_text(BENCHMARK)
+    assert run("benchmark b.toml --workers 0")[0] != 0
+    assert "2 of 2 units are not done" in (here / "b" / "report.html").read_text()
 
 
 def test_a_benchmark_whose_units_fail_ends_with_code_1_and_says_why(run, here):

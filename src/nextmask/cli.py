@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -29,6 +29,9 @@ from nextmask.console import (
     progress,
 )
 from nextmask.errors import NextmaskError
+
+if TYPE_CHECKING:
+    from nextmask.study.benchmark import Benchmark
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -299,12 +302,18 @@ def benchmark(
     ] = None,
     on: Annotated[str, typer.Option(help="where units run: local, ray or slurm")] = "local",
     status: Annotated[bool, typer.Option("--status", help="only show where it stands")] = False,
+    only_report: Annotated[
+        bool, typer.Option("--report", help="play nothing; write the report of the units that are done")
+    ] = False,
 ) -> None:
-    """Play many simulated studies; interrupt it, and the same command goes on. Results go into results.csv."""
-    if status:
-        from nextmask.study.benchmark import open_benchmark
+    """Play many simulated studies; interrupt it, and the same command goes on. Writes results.csv and report.html."""
+    from nextmask.study.benchmark import open_benchmark
 
+    if status:
         print_benchmark(open_benchmark(file, folder), workers or 1)
+        return
+    if only_report:
+        _report_benchmark(open_benchmark(file, folder))
         return
     _play(file, folder, workers, on)
 
@@ -339,12 +348,21 @@ def _play(file: Path, folder: Path | None, workers: int | None, on: str) -> None
     executor = choose_executor(
         on, workers=workers, threads=config.threads, gpus=config.gpus, folder=made.folder, slurm=config.slurm
     )
-    with following(made, max(workers, 1)) as ended:
-        run_benchmark(made, executor, ended)
+    try:
+        with following(made, max(workers, 1)) as ended:
+            run_benchmark(made, executor, ended)
+    finally:
+        _report_benchmark(made)
     failed = print_benchmark(made, max(workers, 1))
     out.print(f"Results: {made.folder / 'results.csv'}", soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _report_benchmark(made: Benchmark) -> None:
+    from nextmask.study.benchmark_report import write_benchmark_report
+
+    out.print(f"Report: {write_benchmark_report(made)}", soft_wrap=True)
 
 
 @app.command()

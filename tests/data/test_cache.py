@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -125,3 +126,19 @@ def test_old_leftovers_of_killed_processes_are_swept_young_ones_are_not(made, tm
     os.utime(old, (0, 0))
     cache.build()
     assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_no_two_threads_read_the_head_of_a_file_at_once(made, tmp_path, monkeypatch):
+    reading, most, real = [], [], np.load
+
+    def slow(*args, **given):
+        reading.append(1)
+        most.append(len(reading))
+        time.sleep(0.02)
+        reading.pop()
+        return real(*args, **given)
+
+    monkeypatch.setattr(module.np, "load", slow)
+    opened(tmp_path, made).build(workers=3)
+    assert max(most) == 1
+    assert len(most) == 6

@@ -156,3 +156,8 @@ def test_arms_are_named_by_what_differs_between_them():
         "both: badge iterations=3",
         "both: usl iterations=3",
     ]
+
+
+def test_a_baseline_that_is_no_arm_is_said_before_anything_is_played():
+    with pytest.raises(StudyError, match="baseline is 'rand'"):
+        listed(baseline="rand")

@@ -21,7 +21,7 @@ from nextmask.study.figures import COLORS, Curve, learning_curves, overlay_png, 
 from nextmask.study.report import MOST_PICTURES, Picture, ReportContent, RoundRow, render_report
 
 EMPTY = ReportContent("A study", "1 May 2026", {}, (), (), (), {}, {}, (), ("lesion",))
-VOID = {"meta", "img", "input", "line", "br", "circle", "polyline", "path"}
+VOID = {"meta", "img", "input", "br"}
 
 
 class Page(HTMLParser):

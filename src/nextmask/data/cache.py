@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from nextmask.errors import DataError
 
 VERSION = 1
 """Part of every key; raised when the same settings would give other voxels."""
+
+_HEAD = Lock()
+"""Held while the head of a file is read: NumPy parses it as Python, which two threads of Python 3.11 at once may break
+with "AST constructor recursion depth mismatch" (https://github.com/python/cpython/issues/106905)."""
 
 
 class Cache:
@@ -104,7 +109,8 @@ class Cache:
 def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """Map a cached array, or None where it is missing, cut short or of another shape."""
     try:
-        array = np.load(path, mmap_mode="r")
+        with _HEAD:
+            array = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
     return array if array.shape[-len(shape) :] == shape else None

@@ -78,7 +78,7 @@ def learning_curves(curves: Sequence[Curve]) -> Chart | None:
         return None
     most = max(points[:, 0].max() for members in series.values() for points in members)
     bottom = _TOP + max(330, _LABEL_GAP * len(series))
-    ticks = _ticks(int(most))
+    ticks = round_ticks(int(most))
     scale = np.array([(_RIGHT - _LEFT) / max(most, ticks[-1], 1), _TOP - bottom])
     origin = np.array([_LEFT, bottom])
     lines = _lines(series, scale, origin, bottom)
@@ -122,7 +122,7 @@ def _lines(
     series: Mapping[str, Sequence[np.ndarray]], scale: np.ndarray, origin: np.ndarray, bottom: int
 ) -> tuple[Line, ...]:
     means = [_mean(members) for members in series.values()]
-    heights = _spread([float(origin[1] + mean[-1, 1] * scale[1]) for mean in means], _TOP, bottom)
+    heights = spread_labels([float(origin[1] + mean[-1, 1] * scale[1]) for mean in means], _TOP, bottom)
     lines = []
     for row, ((name, members), mean, height) in enumerate(zip(series.items(), means, heights, strict=True)):
         runs = f", {len(members)} runs" if len(members) > 1 else ""
@@ -138,7 +138,7 @@ def _place(points: np.ndarray, scale: np.ndarray, origin: np.ndarray) -> tuple[t
     return tuple((round(float(x), 1), round(float(y), 1)) for x, y in points * scale + origin)
 
 
-def _spread(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
+def spread_labels(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
     """Move labels apart vertically until none covers another, and none leaves the chart."""
     order = np.argsort(wanted, kind="stable")
     heights = np.array(wanted, float)[order]
@@ -153,7 +153,7 @@ def _spread(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
     return [round(float(height), 1) for height in placed]
 
 
-def _ticks(most: int, wanted: int = 8) -> tuple[int, ...]:
+def round_ticks(most: int, wanted: int = 8) -> tuple[int, ...]:
     """Choose round numbers from 0 to at least ``most``."""
     step = next(
         step for power in range(12) for step in (10**power, 2 * 10**power, 5 * 10**power) if step * wanted >= most

@@ -144,6 +144,14 @@ class BenchmarkConfig(Grid):
         "there is; or {synthetic = {patients = 12, seed = 0}}, drawn patients",
     )
     arms: tuple[Arm, ...] = Field(min_length=1, description="what is compared")
+    baseline: str | None = Field(
+        None,
+        description="the arm or strategy that the report measures the others by; plain random, or else the first, if not given",
+    )
+    margin: float = Field(0.01, ge=0, description="the largest difference in Dice that would not matter")
+    target: float | None = Field(
+        None, gt=0, lt=1, description="the Dice that is good enough; 95 % of what the baseline ends with if not given"
+    )
     threads: Positive = Field(
         1,
         description="threads of each unit; how many units run side by side changes no result, this changes last digits",
@@ -219,7 +227,18 @@ def units(config: BenchmarkConfig) -> tuple[Unit, ...]:
     distinct: dict[str, Unit] = {}
     for unit in found:
         distinct.setdefault(repr((unit.study, unit.settings, unit.asked())), unit)
-    return _named_apart(tuple(distinct.values()))
+    named = _named_apart(tuple(distinct.values()))
+    _check_baseline(config.baseline, named)
+    return named
+
+
+def _check_baseline(baseline: str | None, found: Sequence[Unit]) -> None:
+    known = {name for unit in found for name in (unit.arm, unit.strategy)}
+    if baseline is not None and baseline not in known:
+        raise StudyError(
+            f"baseline is {baseline!r}. Expected an arm or a strategy of this file: {', '.join(sorted(known))}. "
+            "Name one of these, or leave the line out for a random one."
+        )
 
 
 def _units_of(arm: Arm, config: BenchmarkConfig) -> Iterator[Unit]:

@@ -98,7 +98,7 @@ class _Table:
 
 
 @dataclass(frozen=True)
-class _Shown:
+class Shown:
     """A picture as the page embeds it."""
 
     sample: str
@@ -117,6 +117,11 @@ class _Headline:
 
 def render_report(content: ReportContent, path: Path) -> None:
     """Write ``content`` as one HTML file that loads nothing from anywhere; parents are made, an old file replaced."""
+    write_text(path, page_of("report.html.jinja", _view(content)))
+
+
+def page_of(template: str, view: Mapping[str, object]) -> str:
+    """Fill in one of the templates that lie beside this file; all text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -127,9 +132,8 @@ def render_report(content: ReportContent, path: Path) -> None:
         lstrip_blocks=True,
     )
     environment.filters["shorten"] = shorten
-    text = environment.get_template("report.html.jinja").render(_view(content))
     # File names need not be valid Unicode; a report of them has to be.
-    write_text(path, text.encode("utf-8", "replace").decode("utf-8"))
+    return environment.get_template(template).render(view).encode("utf-8", "replace").decode("utf-8")
 
 
 def _view(content: ReportContent) -> dict[str, object]:
@@ -147,10 +151,10 @@ def _view(content: ReportContent) -> dict[str, object]:
         # Pixels that the narrow tables need, so that the page sets two or three of them side by side only where they fit.
         "room": 44 + sum(max(64, 20 + 8 * min(len(name), 24)) for name in (*content.class_names, "mean")),
         "distances": _distances(content.rounds),
-        "gallery": [(number, _strategy(content, number), list(map(_show, of))) for number, of in _by_round(pictures)],
+        "gallery": [(number, _strategy(content, number), list(map(show, of))) for number, of in _by_round(pictures)],
         "shown": len(pictures),
         "along": ALONG,
-        "legend": _legend(pictures, content.class_names),
+        "legend": legend_of(pictures, content.class_names),
     }
 
 
@@ -278,13 +282,14 @@ def _by_round(pictures: Sequence[Picture]) -> list[tuple[int, list[Picture]]]:
     return [(number, list(of)) for number, of in groupby(pictures, key=lambda picture: picture.round)]
 
 
-def _show(picture: Picture) -> _Shown:
+def show(picture: Picture) -> Shown:
+    """Draw a picture and its mask as the page embeds them."""
     drawn = picture.mask is not None and bool(np.any(picture.mask))
     overlay = overlay_png(picture.mask) if drawn and picture.mask is not None else None
-    return _Shown(picture.sample, picture.note, picture.mask is not None, picture_png(picture.image), overlay)
+    return Shown(picture.sample, picture.note, picture.mask is not None, picture_png(picture.image), overlay)
 
 
-def _legend(pictures: Sequence[Picture], names: Sequence[str]) -> list[tuple[str, str]]:
+def legend_of(pictures: Sequence[Picture], names: Sequence[str]) -> list[tuple[str, str]]:
     """List colour and meaning of what the masks show: all classes, the extras only where they occur."""
     masks = [picture.mask for picture in pictures if picture.mask is not None]
     if not masks:

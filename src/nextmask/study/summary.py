@@ -91,7 +91,7 @@ def write_report(study: Study, to: Path | None = None, *, layout: Method = "pca"
             for each in (study, *played)
             for round, labeled in zip(each.rounds, labeled_after(each.rounds), strict=True)
         ),
-        pictures=tuple(_pictures(shown)),
+        pictures=tuple(pictures_of(shown, PICTURES)),
         derived=_derived(study, shown),
         versions=study.events[0].payload["versions"],
         problems=tuple(
@@ -169,10 +169,10 @@ def _map(study: Study, layout: Method) -> PoolMap | None:
     )
 
 
-def _pictures(study: Study) -> Iterator[Picture]:
-    """Show queried samples, evenly over all rounds; of a volume, the slice with the most annotated foreground."""
+def pictures_of(study: Study, most: int) -> Iterator[Picture]:
+    """Show at most so many queried samples, evenly over all rounds; of a volume, the slice with the most annotated foreground."""
     asked = [(round, name) for round in study.rounds for name in round.samples]
-    for round, name in asked[:: -(-len(asked) // PICTURES) or 1]:
+    for round, name in asked[:: -(-len(asked) // most) or 1]:
         row = study.pool.row_of[name]
         sample, case = study.pool.samples[row], study.pool.case_of(row)
         image = read_channels(case.images).array[(slice(None), *sample.region.slices)]
