@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint bench bench-selection clean
+.PHONY: demo test test-all lint bench bench-selection bench-recipes clean
 
 # One thread: on tensors this small a second one gains little, and where other work keeps the cores busy it costs minutes.
 demo: .venv/installed
@@ -29,8 +29,13 @@ bench-selection: .venv/installed-dev
 	-$(BIN)/python -m pip install --quiet --no-deps submodlib-py apricot-select
 	$(BIN)/python benchmarks/selection.py
 
+# Every published system, small; interrupted, it goes on where it was.
+RECIPES := colossal saal sal_smis ceal metric_coreset clasp_pe nextmask
+bench-recipes: .venv/installed
+	for name in $(RECIPES); do $(BIN)/nextmask recipe $$name --data "$${NEXTMASK_DATA:-../shared/data}" || exit 1; done
+
 clean:
-	rm -rf .venv demo build
+	rm -rf .venv demo build recipes
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
