@@ -11,7 +11,9 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow"
 
+# With the optional parts that can be installed here; the tests of the others are skipped.
 test-all: .venv/installed-dev
+	-$(BIN)/python -m pip install --quiet --editable ".[ray,slurm]" --constraint constraints.txt
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev
