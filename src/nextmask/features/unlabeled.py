@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nextmask.errors import DataError, SelectionError
-from nextmask.networks.patches import read_patch
+from nextmask.networks.patches import read_patch, rows_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +62,8 @@ def read_batch(
 
 def shuffled_passes(samples: int, batch_size: int, seed: Sequence[int]) -> Iterator[np.ndarray]:
     """Yield the rows of one batch after another without end; every sample is seen once before any is seen again."""
-    waiting, number = np.empty(0, dtype=np.int64), 0
-    while True:
-        while len(waiting) < batch_size:
-            waiting = np.append(waiting, np.random.default_rng([*seed, number]).permutation(samples))
-            number += 1
-        yield waiting[:batch_size]
-        waiting = waiting[batch_size:]
+    for number in count():
+        yield np.array(rows_at(number * batch_size, batch_size, samples, seed), dtype=np.int64)
 
 
 def refuse_one_kind(labeled: np.ndarray) -> None:
