@@ -220,6 +220,17 @@ def test_a_benchmark_whose_units_fail_ends_with_code_1_and_says_why(run, here):
     assert run("benchmark nowhere.toml")[0] == 2
 
 
+def test_a_recipe_says_who_stands_in_for_missing_images_and_is_a_benchmark(run, here, monkeypatch):
+    played = []
+    monkeypatch.setattr("nextmask.study.benchmark.run_benchmark", lambda made, *_: played.extend(made.jobs))
+    code, out, _ = run("recipe saal --data nowhere --folder recipes --workers 0")
+    assert (code, len(played)) == (0, 6)
+    assert "Drawn patients stand in for skin" in out
+    assert (here / "recipes" / "saal" / "report.html").exists()
+    code, _, err = run("recipe seal --data nowhere")
+    assert (code, "Did you mean saal" in err.replace("\n", " ")) == (2, True)
+
+
 def test_the_demo_runs_offline(run, here, monkeypatch):
     from nextmask.study import demo
 

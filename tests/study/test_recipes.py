@@ -27,8 +27,9 @@ def shrunk(path: Path) -> None:
     if "patch_size" in settings.get("training", {}):
         settings["training"] = {**settings["training"], "patch_size": [16, 16, 16], "features": [4, 8]}
     studies = {
-        name: {**own, "synthetic": {**own["synthetic"], "patients": 10, "phases": 1, "shape": [6, 32, 32]}}
+        name: {**own, "synthetic": {**drawn, "patients": 10, "phases": 1, "shape": [min(drawn["shape"][0], 6), 32, 32]}}
         for name, own in table["studies"].items()
+        if (drawn := own["synthetic"])
     }
     budgets = [[2]] if isinstance(table["budgets"][0], list) else [2, 4]
     arms = [{**arm, "seeds": [0]} for arm in table["arms"]]
