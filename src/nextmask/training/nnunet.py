@@ -30,6 +30,7 @@ from nextmask.networks.device import choose_device
 from nextmask.networks.weights import check_weights, read_stored, save_tensors
 from nextmask.training.learner import TrainingTask
 from nextmask.training.nnunet_export import Workplace, configuration_of, export, trainer_length
+from nextmask.training.views import mean_of
 
 FORMAT = "nextmask nnunet 1"
 LAST_LINES = 15
@@ -109,12 +110,7 @@ class NNUNetSegmenter:
 
         Windows and mirrored views are nnU-Net's own. Networks of slices take volumes too, slice by slice.
         """
-        members = self.predict_members(image)
-        total = next(members)
-        for member in members:
-            total += member
-        total /= len(self.networks)
-        return total
+        return mean_of(self.predict_members(image))
 
     def predict_members(self, image: np.ndarray) -> Iterator[np.ndarray]:
         """Yield what each network says of one image, each as `predict` gives it; made one at a time."""

@@ -19,6 +19,7 @@ from nextmask.networks.running import autocast, memory_format, place
 from nextmask.networks.unet import build_unet, contracting
 from nextmask.networks.weights import check_weights, read_stored, save_tensors
 from nextmask.training.config import TrainConfig, config_from
+from nextmask.training.views import mean_of
 
 FORMAT = "nextmask segmenter 1"
 OVERLAP = 0.5
@@ -56,12 +57,7 @@ class Segmenter:
         blended with Gaussian weights; an image smaller than the patch is padded with its border and cropped back.
         Several networks predict one after another, and the mean of what they say is returned.
         """
-        members = self.predict_members(image)
-        total = next(members)
-        for member in members:
-            total += member
-        total /= len(self.networks)
-        return total
+        return mean_of(self.predict_members(image))
 
     def predict_members(self, image: np.ndarray) -> Iterator[np.ndarray]:
         """Yield what each network says of one image, each as `predict` gives it.

@@ -1,4 +1,4 @@
-"""Mirrored views of an image: several predictions of whatever predicts once."""
+"""Several predictions of one image: their mean, and mirrored views of whatever predicts once."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ def mirrored_views(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarra
     """
     for axes in MIRRORED:
         yield np.ascontiguousarray(np.flip(predict(np.flip(image, axes)), axes))
+
+
+def mean_of(members: Iterator[np.ndarray]) -> np.ndarray:
+    """Average predictions of equal shape, of which there is at least one; two are in memory at a time."""
+    total, count = next(members), 1
+    for member in members:
+        total += member
+        count += 1
+    total /= count
+    return total
