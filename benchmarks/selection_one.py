@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import selection_pools
+from selection_evidence import evidence
 from selection_peers import CENTRES, PEERS, Given, nnactive_measures, nnactive_patches
 
 WARM_UP = {"nextmask": (20_000, 100), "peer": (2_000, 10)}
@@ -102,7 +103,7 @@ def evidence_for(name: str, given: Given) -> np.ndarray:
     if name == "residual":
         predicted = np.eye(given.probabilities.shape[1], dtype=np.float32)[given.probabilities.argmax(axis=1)]
         return given.probabilities - predicted
-    return selection_pools.evidence(name, len(given.labeled))
+    return evidence(name, len(given.labeled))
 
 
 def what_is_given(asked: dict[str, Any], pool: np.ndarray, n: int) -> Given:

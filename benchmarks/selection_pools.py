@@ -49,23 +49,6 @@ def probabilities(samples: int, classes: int = 10, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, 2]).dirichlet(np.full(classes, 0.5), samples).astype(np.float32)
 
 
-def evidence(name: str, samples: int, seed: int = 0) -> np.ndarray:
-    """Make up evidence of a kind other than embeddings, for volumes of SLICES slices and patients of two volumes."""
-    rng = np.random.default_rng([seed, 6])
-    volume, place = np.divmod(np.arange(samples), SLICES)
-    edge = np.zeros_like(place)
-    made = {
-        "patient": volume // 2,
-        "volume": volume,
-        "position": place / (SLICES - 1),
-        "bounds": np.stack([place, edge, edge, place + 1, edge + 64, edge + 64], axis=1),
-        "cost": 1 + rng.integers(3, size=samples) / 2,
-        "class_uncertainty": rng.random((samples, 4)),
-        "selective": rng.random((samples, 2)),
-    }
-    return made[name] if name in made else rng.random(samples)
-
-
 def members(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """Make an ensemble's probabilities of one volume, (members, classes, z, y, x) float32: smooth, with some dissent."""
     rng = np.random.default_rng([seed, 7])

@@ -30,7 +30,7 @@ WORTH_COMPILING = 4_000_000
 COLUMNS = 2048
 """Samples whose products with a block of others are held at a time, so that they stay in the processor's cache."""
 
-ROWS = 128
+ROWS = 256
 """Rows of such a block."""
 
 PAIRS = 2**22

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nextmask.selection.geometry.rounding import rounding_error
-from nextmask.selection.geometry.side_by_side import slices
+from nextmask.selection.geometry.side_by_side import side_by_side, slices
 
 ROWS = 512
 """Rows that are read and converted at a time: in float64 they stay in the processor's cache."""
@@ -129,9 +129,13 @@ def sketch(points: Points) -> Sketch:
     # In units of some length of the pool first: a length like 1e30 has a square that does not fit into float32.
     unit = max(np.linalg.norm(sample, axis=1).max(), 1e-300)
     coordinates = np.empty((len(points), len(mean) if axes is None else axes.shape[1] + 1), dtype=np.float32)
-    for block in slices(len(points), ROWS):
+
+    def shorten(block: slice) -> None:
         centred = (points.at(block) - mean) / unit
         coordinates[block] = centred if axes is None else _along(centred, axes)
+
+    with side_by_side() as run:
+        list(run(shorten, slices(len(points), ROWS)))
     factor = np.float32(LONGEST / (np.sqrt(np.einsum("ij,ij->i", coordinates, coordinates).max()) or 1))
     coordinates *= factor
     if axes is not None:
