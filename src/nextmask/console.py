@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from nextmask.data.scan import Problem
@@ -174,7 +174,8 @@ def benchmark_table(benchmark: Benchmark, workers: int, elapsed: float | None = 
     from nextmask.study.standing import STATES, standing, together
 
     rows = standing(benchmark)
-    table = Table("study", "arm", *STATES, "spent", "to go", title=f"Units of {escape(str(benchmark.folder))}")
+    names = [Column(name, overflow="fold") for name in ("study", "arm")]  # two arms may differ in their last letters
+    table = Table(*names, *STATES, "spent", "to go", title=f"Units of {escape(str(benchmark.folder))}")
     total = together(rows)
     for row in (*rows, total):
         name = ("all", "") if row is total else (row.study, row.arm)
