@@ -11,8 +11,10 @@ import pytest
 from nextmask.data.proxy_masks import parse_proxy
 from nextmask.errors import StudyError
 from nextmask.features.encoders import intensity
-from nextmask.study.region import MARGIN, box_of, crop_to
+from nextmask.study.oracle import Truth
+from nextmask.study.region import MARGIN, box_of, crop_to, focus
 from nextmask.study.rounds import StoredFile
+from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
 
 
@@ -187,12 +189,37 @@ def test_boxes_are_cropped_to_their_part_of_the_region(made_study, tmp_path, sma
     assert len(shapes) > 2
 
 
+def test_the_truth_tells_the_region_in_a_simulation(made_study, tmp_path, small_config):
+    study = make(tmp_path, made_study, small_config)
+    truth = Truth(study.config.mask_codes, len(study.config.classes))
+    part = focus("oracle", study.labels, None, None, study.load_segmenter, truth)
+    for row in (0, 8, 13):
+        case = study.pool.samples[row].case
+        where, mask = study.labels.cache.placements[case], truth.mask(study.pool.cases[case])
+        drawn = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        box = where.placed([found[0] for found in drawn], [found[-1] + 1 for found in drawn])
+        around = tuple(slice(max(s.start - MARGIN, 0), s.stop + MARGIN) for s in box)
+        np.testing.assert_array_equal(part.image(row), study.labels.image(row)[(slice(None), *around[-2:])])
+        assert part.image(row).size < study.labels.image(row).size
+    assert part.in_short == {"wanted": "oracle", "region": "oracle", "margin": MARGIN}
+
+
+def test_a_simulation_may_look_at_the_truth_for_its_region_and_a_study_may_not(made_study, tmp_path, small_config):
+    study = make(tmp_path, made_study, small_config)
+    played = simulate(study.folder, strategy="k_center", query_size=2, rounds=1, settings={"region": "oracle"})
+    used = played.rounds[0].details["used"]["embeddings"]
+    assert used["region"] == {"wanted": "oracle", "region": "oracle", "margin": MARGIN}
+    (tmp_path / "real").mkdir()
+    with pytest.raises(StudyError, match="this is no simulation"):
+        make(tmp_path / "real", made_study, small_config, region="oracle").embed()
+
+
 def test_a_region_by_proxy_needs_one(made_study, tmp_path, small_config):
     with pytest.raises(StudyError, match="no proxy is set"):
         make(tmp_path, made_study, small_config, region="proxy").embed()
 
 
-@pytest.mark.parametrize("region", ["oracle", "truth", "column:", ""])
+@pytest.mark.parametrize("region", ["truth", "column:", ""])
 def test_there_are_no_other_regions(small_config, region):
     with pytest.raises(ValueError, match="region"):
         small_config(region=region)

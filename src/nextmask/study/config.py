@@ -152,8 +152,9 @@ class StudyConfig(BaseModel):
     )
     region: str = Field(
         "whole",
-        pattern=r"^(whole|predicted|proxy|column:.+)$",
-        description="what encoders see of a case: whole, or a box around what is predicted or proxy, or in column:NAME",
+        pattern=r"^(whole|predicted|proxy|oracle|column:.+)$",
+        description="what encoders see of a case: whole, or a box around what is predicted or proxy, or in column:NAME; "
+        "in simulations also oracle, around the truth",
     )
     minutes_per_image: float = Field(0.5, ge=0, description="minutes to open and look through one sample's image")
     minutes_per_slice: float = Field(

@@ -17,6 +17,7 @@ from nextmask.errors import StudyError
 from nextmask.features.encoders import EncodingSegmenter
 from nextmask.features.store import EmbeddingStore, embed_pool, find_encoding
 from nextmask.study.labels import Labels
+from nextmask.study.oracle import Truth
 from nextmask.study.pretraining import pretrained
 from nextmask.study.region import focus
 from nextmask.study.rounds import StoredFile
@@ -46,7 +47,7 @@ class Embedder:
 
     ``pretraining`` holds what a study sets of it: iterations, seed, options of the task; or which network was pretrained
     elsewhere, its files relative to ``home``, the study's folder. ``region`` is the part of an image
-    that encoders see; ``proxy`` tells it where there is no segmenter yet.
+    that encoders see; ``proxy`` tells it where there is no segmenter yet, and ``truth`` in a simulation that asks for that.
     """
 
     pool: Pool
@@ -58,6 +59,7 @@ class Embedder:
     home: Path
     region: str = "whole"
     proxy: Proxy | None = None
+    truth: Truth | None = None
     report: Report | None = None
 
     def embed(
@@ -80,7 +82,7 @@ class Embedder:
         elif encoding.needs == "pretrained":
             network, made = self._given()
             weights = digest_json(made)
-        part = focus(self.region, self.labels, self.proxy, segmenter, load)
+        part = focus(self.region, self.labels, self.proxy, segmenter, load, self.truth)
         seen = {} if part.made["region"] == "whole" else {"region": {**part.made, "wanted": None}}
         embeddings = embed_pool(
             encoder,

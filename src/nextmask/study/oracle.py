@@ -66,7 +66,7 @@ class Oracle:
 
 
 class Truth:
-    """What is in the masks of a pool that nobody has annotated yet. For strategies that say in their name that they look."""
+    """What is in the masks of a pool that nobody has annotated yet. For what says in its name that it looks."""
 
     def __init__(self, codes: Mapping[int, int], classes: int):
         self._codes, self._classes = codes, classes
@@ -82,13 +82,17 @@ class Truth:
             self._shares = pool, np.concatenate([self._of_case(pool, case) for case in pool.cases])
         return self._shares[1]
 
-    def _of_case(self, pool: Pool, case: Case) -> np.ndarray:
+    def mask(self, case: Case) -> np.ndarray:
+        """Read the mask of a case, on its image's grid; raise StudyError where it has none."""
         if case.mask is None:
             raise StudyError(
-                f"case {case.id!r} has no mask. Expected the truth of every case, which this strategy reads. Choose another "
-                "strategy, or leave the case out."
+                f"case {case.id!r} has no mask. Expected the truth of every case, which this study reads by its strategy or "
+                "its region. Choose another, or leave the case out."
             )
-        mask = read_mask(case.mask, self._codes)[0]
+        return read_mask(case.mask, self._codes)[0]
+
+    def _of_case(self, pool: Pool, case: Case) -> np.ndarray:
+        mask = self.mask(case)
         parts = [mask[pool.samples[row].region.slices] for row in pool.rows_of_case[case.id]]
         return np.array([[np.mean(part == label) for label in range(1, self._classes + 1)] for part in parts])
 

@@ -1,4 +1,4 @@
-"""The part of each case that encoders see: all of it, or a region of interest that no annotation tells."""
+"""The part of each case that encoders see: all of it, or a region of interest; no annotation tells it, but one that says so."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scipy import ndimage
 from nextmask.data.proxy_masks import Proxy
 from nextmask.errors import StudyError
 from nextmask.study.labels import Labels
+from nextmask.study.oracle import Truth
 from nextmask.study.proxy import refuse_proxy
 from nextmask.study.rounds import StoredFile
 
@@ -51,24 +52,30 @@ def box_of(mask: np.ndarray, margin: int = MARGIN) -> Part:
         return tuple(slice(0, n) for n in mask.shape)
     sizes = np.bincount(parts.ravel())[1:]
     boxes = [box for box, size in zip(ndimage.find_objects(parts), sizes, strict=True) if size >= SPECK * sizes.max()]
-    return tuple(
-        slice(
-            max(min(box[axis].start for box in boxes) - margin, 0),
-            min(max(box[axis].stop for box in boxes) + margin, n),
-        )
-        for axis, n in enumerate(mask.shape)
-    )
+    axes = range(mask.ndim)
+    around = tuple(slice(min(box[k].start for box in boxes), max(box[k].stop for box in boxes)) for k in axes)
+    return _grown(around, mask.shape, margin)
+
+
+def _grown(box: Part, shape: tuple[int, ...], margin: int) -> Part:
+    return tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(box, shape, strict=True))
 
 
 def focus(
-    wanted: str, labels: Labels, proxy: Proxy | None, segmenter: StoredFile | None, load: Callable[[StoredFile], Any]
+    wanted: str,
+    labels: Labels,
+    proxy: Proxy | None,
+    segmenter: StoredFile | None,
+    load: Callable[[StoredFile], Any],
+    truth: Truth | None = None,
 ) -> Focus:
     """Make what a study's ``region`` names; a case has one box, so that all its slices are seen alike.
 
     "predicted" is stood in for by the proxy mask, or by the whole image, until there is a segmenter, and the ledger says so.
 
     Source: the local mode of Liu et al., "COLosSAL", MICCAI 2023, https://arxiv.org/abs/2307.12004, which crops to the box
-    of a mask and 5 voxels. Theirs takes the ground truth, which no first query has; here no annotation is looked at.
+    of a mask and 5 voxels. Theirs takes the ground truth, which no first query has; here no annotation is looked at, but by
+    the region "oracle", which is there to compare with theirs and needs the ``truth`` that only a simulation has.
     """
     made: dict[str, Any] = {"wanted": wanted, "region": "whole"}
     if wanted == "predicted" and segmenter is not None:
@@ -82,12 +89,34 @@ def focus(
             'region = "proxy", and no proxy is set. Expected a rule that tells foreground from intensities. Set proxy in '
             'study.toml, for example to "otsu-bright".'
         )
+    if wanted == "oracle":
+        return _in_boxes(labels, partial(_in_truth, labels, _given(truth)), made | {"margin": MARGIN})
     if wanted.startswith("column:"):
-        name = wanted.removeprefix("column:")
-        found = {case: in_column(labels, case, name) for case in range(len(labels.pool.cases))}
-        made |= {"region": wanted, "boxes": [[[s.start, s.stop] for s in box] for box in found.values()]}
-        return Focus(_cropped(labels, found.__getitem__), made)
+        return _in_boxes(labels, partial(in_column, labels, name=wanted.removeprefix("column:")), made)
     return Focus(labels.image, made)
+
+
+def _in_boxes(labels: Labels, box: Callable[[int], Part], made: dict[str, Any]) -> Focus:
+    """Find the boxes of all cases at once: they are part of what embeddings are kept by."""
+    found = {case: box(case) for case in range(len(labels.pool.cases))}
+    boxes = [[[s.start, s.stop] for s in each] for each in found.values()]
+    return Focus(_cropped(labels, found.__getitem__), made | {"region": made["wanted"], "boxes": boxes})
+
+
+def _given(truth: Truth | None) -> Truth:
+    if truth is None:
+        raise StudyError(
+            'region = "oracle" reads masks that nobody has drawn yet, and this is no simulation. Expected a region that looks '
+            'at images and predictions only. Set region to "proxy" or "predicted", or play the study with nextmask simulate.'
+        )
+    return truth
+
+
+def _in_truth(labels: Labels, truth: Truth, case: int) -> Part:
+    """Find the box of a case's hidden mask on the working grid."""
+    box = box_of(truth.mask(labels.pool.cases[case]), margin=0)
+    placed = labels.cache.placements[case].placed([s.start for s in box], [s.stop for s in box])
+    return _grown(placed, labels.cache.image(case).shape[1:], MARGIN)
 
 
 def in_column(labels: Labels, case: int, name: str) -> Part:

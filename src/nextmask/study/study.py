@@ -59,7 +59,7 @@ class Study:
         report: Report | None = None,
         truth: Truth | None = None,
     ):
-        """Open a study; ``truth`` is handed in by a simulation only, for strategies that say that they look at it."""
+        """Open a study; ``truth`` is handed in by a simulation only, for what says that it looks at it."""
         self.folder = Path(folder)
         self.config = read_config(self.folder)
         self._own_learner, self._report, self._truth = learner, report, truth
@@ -353,6 +353,7 @@ class Study:
             self.folder,
             self.config.region,
             parse_proxy(self.config.proxy) if self.config.proxy else None,
+            self._truth,
             self._report,
         )
 
