@@ -228,7 +228,7 @@ def its_encoder(network: nn.Module) -> nn.Module:
 
 def in_memory_format(images: Tensor, config: PretrainConfig) -> Tensor:
     """Lay images out as the network wants them."""
-    return images.contiguous(memory_format=memory_format(config))
+    return images.contiguous(memory_format=memory_format(config, images.device))
 
 
 def _fingerprint(pool: Unlabeled) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nextmask.errors import TrainingError
 from nextmask.networks.architecture import Architecture, possible_strides
+from nextmask.networks.cpu_layers import quicken
 
 
 def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
@@ -25,7 +26,7 @@ def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
     strides = strides_of(config.patch_size, len(config.features))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return UNet(
+        network = UNet(
             spatial_dims=config.dimensions,
             in_channels=config.channels,
             out_channels=outputs,
@@ -35,6 +36,7 @@ def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
             norm=getattr(config, "norm", "instance"),
             dropout=getattr(config, "dropout", 0.0),
         )
+    return quicken(network)
 
 
 def strides_of(patch_size: Sequence[int], levels: int) -> list[tuple[int, ...]]:

@@ -151,7 +151,7 @@ class Segmenter:
 
     def _probabilities(self, network: nn.Module, patches: Tensor) -> Tensor:
         with autocast(self.config, self.device):
-            logits = network(patches.contiguous(memory_format=memory_format(self.config)))
+            logits = network(patches.contiguous(memory_format=memory_format(self.config, patches.device)))
         return torch.softmax(logits.float(), dim=1)
 
 

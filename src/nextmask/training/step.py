@@ -95,4 +95,4 @@ class Step:
 
     def laid_out(self, images: Tensor) -> Tensor:
         """Lay images out as the network wants them."""
-        return images.contiguous(memory_format=memory_format(self.config))
+        return images.contiguous(memory_format=memory_format(self.config, images.device))

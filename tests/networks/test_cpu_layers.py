@@ -1,0 +1,81 @@
+"""The faster forms are the same functions: values, gradients, names of weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from copy import deepcopy
+
+import pytest
+import torch
+from monai.networks.nets.unet import UNet
+from tests.training.toys import SOLID, TINY
+from torch import nn
+
+from nextmask.networks.cpu_layers import NormPReLU, quicken
+from nextmask.networks.running import memory_format
+from nextmask.networks.unet import build_unet
+
+CPU = torch.device("cpu")
+
+
+def monais(config):
+    torch.manual_seed(0)
+    strides = [(2,) * config.dimensions] * (len(config.features) - 1)
+    return UNet(config.dimensions, 1, 3, config.features, strides, num_res_units=2, dropout=config.dropout).double()
+
+
+def gradients(network, images):
+    images = images.clone().requires_grad_()
+    network(images).square().sum().backward()
+    return {name: weight.grad for name, weight in network.named_parameters()} | {"images": images.grad}
+
+
+@pytest.mark.parametrize("config", [TINY, SOLID])
+@pytest.mark.parametrize("slope", [0.25, 0.0, -0.5])
+def test_values_and_gradients_are_those_of_pytorch(config, slope):
+    plain = monais(config)
+    for layer in plain.modules():
+        if isinstance(layer, nn.PReLU):
+            nn.init.constant_(layer.weight, slope)
+    quick = quicken(deepcopy(plain).float()).to(memory_format=memory_format(config, CPU))
+    images = torch.randn(2, 1, *config.patch_size, dtype=torch.float64)
+    torch.testing.assert_close(quick(images.float()).double(), plain(images), rtol=1e-4, atol=1e-5)
+    wanted, found = gradients(plain, images), gradients(quick, images.float())
+    size = torch.stack([each.norm() for each in wanted.values()]).max()
+    assert wanted.keys() == found.keys()
+    for name, gradient in wanted.items():
+        assert (found[name].double() - gradient).norm() < 1e-5 * size, name
+
+
+def test_every_pair_is_replaced_and_weights_keep_their_names():
+    plain, quick = monais(TINY), build_unet(TINY, 3)
+    assert {name: w.shape for name, w in quick.state_dict().items()} == {
+        name: w.shape for name, w in plain.state_dict().items()
+    }
+    left = [each for each in quick.modules() if isinstance(each, nn.InstanceNorm2d)]
+    assert not left
+    assert any(isinstance(each, NormPReLU) for each in quick.modules())
+
+
+@pytest.mark.parametrize("changes", [{"dropout": 0.2}, {"norm": "batch"}])
+def test_what_drops_or_normalises_otherwise_stays(changes):
+    network = build_unet(dataclasses.replace(TINY, **changes), 3)
+    assert not any(isinstance(each, NormPReLU) for each in network.modules())
+
+
+def test_a_channel_of_one_value_and_a_large_mean_give_numbers():
+    layer = next(each for each in build_unet(TINY, 3).modules() if isinstance(each, NormPReLU))
+    constant = torch.full((1, 4, 8, 8), 3e3, requires_grad=True)
+    layer(constant).sum().backward()
+    assert torch.isfinite(constant.grad).all()
+    far = 1e3 + torch.randn(1, 4, 8, 8)
+    torch.testing.assert_close(layer(far).std(), layer(far - 1e3).std(), rtol=1e-3, atol=0)
+
+
+def test_other_precisions_take_pytorch_s_way():
+    layer = next(each for each in build_unet(TINY, 3).modules() if isinstance(each, NormPReLU))
+    values = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(deepcopy(layer).double()(values.double()).float(), layer(values))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        coarse = layer(values.bfloat16())
+    torch.testing.assert_close(coarse.float(), layer(values), rtol=0.05, atol=0.05)
