@@ -16,6 +16,7 @@ import numpy as np
 from nextmask.data.files import write_text
 from nextmask.study import arm_words as words
 from nextmask.study.arm_curves import AXES, ArmCurves, Played, by_arm, count_tested, curves_of, largest
+from nextmask.study.arm_efficiency import Efficiency, efficiency_of
 from nextmask.study.arm_figures import BandChart, Forest, band_chart, forest
 from nextmask.study.arm_numbers import Numbers, choose_baseline, numbers_of
 from nextmask.study.arm_picks import PARTS, Picks, picks_of
@@ -52,6 +53,7 @@ class StudyPart:
     arms: tuple[ArmCurves, ...]
     tested: int
     numbers: Numbers | None
+    efficiency: Efficiency
     picks: Picks | None
     answer: str
     shown: str
@@ -86,6 +88,7 @@ def _part(benchmark: Benchmark, study: str) -> StudyPart:
     numbers = None if baseline is None else numbers_of(arms, baseline, margin=config.margin, target=config.target)
     seeds = _seeds(units)
     first = numbers.measures[0].table if numbers else None
+    picks = picks_of(jobs, largest(played)) if played else None
     return StudyPart(
         name=study,
         planned=len(units),
@@ -94,7 +97,13 @@ def _part(benchmark: Benchmark, study: str) -> StudyPart:
         arms=arms,
         tested=count_tested(played),
         numbers=numbers,
-        picks=picks_of(jobs, largest(played)) if played else None,
+        efficiency=efficiency_of(
+            arms,
+            samples=picks.samples if picks else None,
+            foreground=picks.foreground if picks else None,
+            full=config.full_score,
+        ),
+        picks=picks,
         answer=words.answer(numbers, arms),
         shown=words.what_shown(numbers, max(len({unit.arm for unit in units}), len(arms)), seeds),
         cost=words.cost_of_random(numbers, arms),
@@ -238,6 +247,9 @@ def _comparison_rows(part: StudyPart) -> Iterator[dict[str, Any]]:
                 "decision": row.decision,
                 "letters": row.letters,
             }
+    seeds = {arm.name: len(arm.seeds) for arm in part.arms}
+    for arm, gamma in part.efficiency.gamma.items():
+        yield {"study": part.name, "measure": "fg_eff", "arm": arm, "seeds": seeds[arm], "mean": gamma}
 
 
 def _target_rows(part: StudyPart) -> Iterator[dict[str, Any]]:
