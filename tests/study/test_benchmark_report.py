@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.study.made_benchmark import CLASSES, config_of, dice_of, made
 from tests.study.test_report_html import Page
 
@@ -91,6 +92,9 @@ def test_the_figures_are_files_of_their_own(whole):
         root = ElementTree.fromstring(file.read_text(encoding="utf-8"))
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert any("prefers-color-scheme: dark" in (each.text or "") for each in root.iter())
+        width, height = map(int, root.attrib["viewBox"].split()[2:])
+        with Image.open(file.with_suffix(".png")) as picture:
+            assert (picture.format, picture.size) == ("PNG", (2 * width, 2 * height))
 
 
 def test_the_numbers_are_those_of_the_units(whole):
