@@ -11,11 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.study.made_benchmark import config_of, dice_of, made
+from PIL import Image
+from tests.study.made_benchmark import CLASSES, config_of, dice_of, made
 from tests.study.test_report_html import Page
 
+from nextmask.data.images import read_mask
+from nextmask.study import benchmark_report
+from nextmask.study.arm_picks import Picks, picks_of
 from nextmask.study.benchmark import Benchmark, open_benchmark
 from nextmask.study.benchmark_report import finite, write_benchmark_report
+from nextmask.study.study import Study
 
 
 def page(benchmark: Benchmark) -> Page:
@@ -87,6 +92,9 @@ def test_the_figures_are_files_of_their_own(whole):
         root = ElementTree.fromstring(file.read_text(encoding="utf-8"))
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert any("prefers-color-scheme: dark" in (each.text or "") for each in root.iter())
+        width, height = map(int, root.attrib["viewBox"].split()[2:])
+        with Image.open(file.with_suffix(".png")) as picture:
+            assert (picture.format, picture.size) == ("PNG", (2 * width, 2 * height))
 
 
 def test_the_numbers_are_those_of_the_units(whole):
@@ -101,6 +109,23 @@ def test_the_numbers_are_those_of_the_units(whole):
     assert {(row["arm"], row["beats"]): row["share_of_budgets"] for row in table(whole, "penalty")}[
         "typiclust", "random"
     ] == "1.0"
+
+
+def test_fg_eff_stands_beside_the_areas_and_among_the_comparisons(tmp_path, monkeypatch):
+    picks = Picks(1, 1, 80, 8000, (), (), {}, {}, CLASSES, ())
+    monkeypatch.setattr(benchmark_report, "picks_of", lambda jobs, played: picks)
+    benchmark = made(tmp_path, config_of(full_score=0.95))
+    text = page(benchmark).text
+    rates = {row["arm"]: float(row["mean"]) for row in table(benchmark, "comparisons") if row["measure"] == "fg_eff"}
+    assert rates["typiclust"] > rates["random"] > rates["k_center"] > 0
+    assert "LettersFG-Eff" in "".join(text.split())
+    assert f"{rates['typiclust']:.2f}" in text
+    assert "towards 0.950, as the file gives for all labels" in " ".join(text.split())
+
+
+def test_fg_eff_is_left_out_with_a_reason(whole, shown):
+    assert "FG-Eff, the rise of Dice with annotated foreground, is not given." in shown.text
+    assert "fg_eff" not in {row["measure"] for row in table(whole, "comparisons")}
 
 
 def test_what_is_never_reached_is_said_in_words_and_null_in_json(whole, shown):
@@ -289,6 +314,14 @@ def test_what_was_picked_is_shown_on_the_map_in_pictures_and_counted(real):
     assert study.exists()
     assert sum(float(row[f"part_{part}"]) for part in range(1, 6)) == pytest.approx(1)
     assert 0 < float(row["class_chamber"]) <= 1
+
+
+def test_the_pools_foreground_is_that_of_its_masks(real):
+    benchmark = open_benchmark(real)
+    found = picks_of(benchmark.jobs, [])
+    study = Study(benchmark.jobs[0].study)
+    masks = [read_mask(Path(case.mask))[0] for case in study.cohort.on("pool").cases]
+    assert found.foreground == sum(int((mask > 0).sum()) for mask in masks) > 0
 
 
 def test_masks_and_images_that_are_gone_are_said_to_be_and_the_rest_is_shown(real, tmp_path):

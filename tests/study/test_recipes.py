@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nextmask.errors import StudyError
 from nextmask.features import adversarial
-from nextmask.study.benchmark import make_benchmark, run_benchmark
+from nextmask.study.benchmark import make_benchmark, open_benchmark, run_benchmark
 from nextmask.study.config import as_toml
 from nextmask.study.executors import in_this_process
 from nextmask.study.grid import read_benchmark, units
 from nextmask.study.recipes import fill_in, recipes
+from nextmask.study.standing import standing, together
 
 PUBLISHED = ("colossal", "saal", "sal_smis", "ceal", "metric_coreset", "clasp_pe", "nextmask")
 QUICK = ("saal",)
@@ -52,8 +54,61 @@ def test_a_recipe_plays_to_its_end(name, tmp_path, monkeypatch):
 
 
 def test_every_published_system_has_its_recipe_and_larger_files_are_beside_it():
-    assert set(PUBLISHED) <= set(recipes())
-    assert {name.partition("-")[0] for name in recipes()} == set(PUBLISHED)
+    assert set(recipes()) == {each for name in PUBLISHED for each in (name, f"{name}-full")}
+
+
+def sizeless(table: dict[str, Any], varied: set[str]) -> dict[str, Any]:
+    """Leave out of a recipe what may be larger in its full-size file: nothing but this may differ between the two."""
+    study_sizes = {"working_size", "synthetic", "test_fraction", "box"}
+    return {
+        **{name: value for name, value in table.items() if name not in {"seeds", "budgets", "gpus"}},
+        "settings": _without_sizes(table["settings"], varied),
+        "studies": {
+            name: {key: value for key, value in own.items() if key not in study_sizes}
+            for name, own in table["studies"].items()
+        },
+        "arms": [_arm_without_sizes(arm, varied) for arm in table["arms"]],
+    }
+
+
+def _without_sizes(settings: dict[str, Any], varied: set[str]) -> dict[str, Any]:
+    left = {name: value for name, value in settings.items() if name not in {"iterations", "members", *varied}}
+    for name, sizes in {"training": {"patch_size", "batch_size"}, "pretraining": {"iterations"}}.items():
+        left[name] = {key: value for key, value in left.get(name, {}).items() if key not in sizes}
+    return left
+
+
+def _arm_without_sizes(arm: dict[str, Any], varied: set[str]) -> dict[str, Any]:
+    """Full-size files may try more settings, and each in more repetitions."""
+    return {
+        **{name: value for name, value in arm.items() if name not in {"seeds", "vary", "settings"}},
+        "settings": _without_sizes(arm.get("settings", {}), varied),
+    }
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_full_size_file_differs_from_the_small_one_in_size_alone(name):
+    one, other = (tomllib.loads(recipes()[each].read_text(encoding="utf-8")) for each in (name, f"{name}-full"))
+    varied = {key for arm in other["arms"] for key in arm.get("vary", {})}
+    assert sizeless(other, varied) == sizeless(one, varied)
+    for arm, larger in zip(one["arms"], other["arms"], strict=True):
+        tried = larger.get("vary", {})
+        assert all(set(map(str, values)) <= set(map(str, tried[key])) for key, values in arm.get("vary", {}).items())
+    assert other["settings"]["iterations"] > one["settings"]["iterations"]
+    assert other["seeds"] > one["seeds"]
+    assert other["gpus"] == 1
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_the_units_of_a_recipe_are_listed_without_playing_any(name, tmp_path):
+    path, drawn = fill_in(name, tmp_path / "nowhere", tmp_path)
+    assert drawn
+    opened = open_benchmark(path)
+    assert not opened.jobs
+    arms = {unit.arm for unit in opened.unmade}
+    assert len(arms) >= 2
+    total = together(standing(opened))
+    assert total.counts["waiting"] == len(opened.unmade) > 0
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 from nextmask.errors import StudyError
 from nextmask.study.cohort import Cohort
 from nextmask.study.ledger import Ledger
-from nextmask.study.simulate import _with_references, simulate, simulations
+from nextmask.study.simulate import Plan, _name, _with_references, simulate, simulations
 from nextmask.study.study import Study
 
 PLAY = {"strategy": "random", "query_size": 3, "seed": 4}
@@ -122,3 +123,29 @@ def test_it_may_be_played_elsewhere(home, tmp_path):
     assert simulations(home) == []
     assert Study(played.folder).rounds[0].scores == played.rounds[0].scores
     assert played.cache("pool").folder.resolve() == (home / "cache").resolve()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"objectives": {"supervised": 1, "fixmatch": 0.5}}, r"objectives=supervised=1\+fixmatch=0\.5"),
+        ({"box": [16, 16, 16]}, r"box=16\+16\+16"),
+        ({"start": "last round"}, r"start=last_round-[0-9a-f]{8}"),
+        ({"proxy": "hu:100:150"}, r"proxy=hu_100_150-[0-9a-f]{8}"),
+        (
+            {"training": {"patch_size": [64, 64]}, "pretraining": {f"key{n}": n for n in range(99)}},
+            r".{82}-[0-9a-f]{8}",
+        ),
+    ],
+)
+def test_the_folder_of_a_simulation_has_a_name_for_people_and_for_every_file_system(settings, name):
+    assert re.fullmatch(rf"random-n3\+3-seed4-{name}", _name(Plan((3, 3), "random"), (3, 3), 4, settings))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("hu:100:150", "hu_100_150"), ({"a": 1, "b": 2}, {"a": 12}), ("x" * 300 + "1", "x" * 300 + "2")],
+)
+def test_settings_that_differ_have_folders_that_differ(one, other):
+    plan = Plan((3,), "random")
+    assert _name(plan, 3, 4, {"proxy": one}) != _name(plan, 3, 4, {"proxy": other})

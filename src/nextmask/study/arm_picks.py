@@ -9,6 +9,8 @@ from itertools import islice
 import numpy as np
 
 from nextmask.data.images import read_mask
+from nextmask.data.pool import IGNORE
+from nextmask.data.scan import Scan
 from nextmask.errors import NextmaskError
 from nextmask.features.store import find_encoding
 from nextmask.study.arm_curves import Played
@@ -48,11 +50,15 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Picks:
-    """What was picked in one study; ``pool`` is the whole pool's share by part of the slice axis, ``told`` what is missing."""
+    """What was picked in one study; ``pool`` is the whole pool's share by part of the slice axis, ``told`` what is missing.
+
+    ``foreground`` counts the voxels of all classes in the masks of the pool, or in the scribbles of cases without a mask.
+    """
 
     cases: int
     patients: int
     samples: int
+    foreground: int
     pool: tuple[float, ...]
     coverage: tuple[Coverage, ...]
     maps: Mapping[str, PoolMap]
@@ -88,6 +94,7 @@ def picks_of(jobs: Sequence[Job], played: Sequence[Played]) -> Picks | None:
         cases=len(study.cohort.on("pool").cases),
         patients=len(patients),
         samples=len(pool),
+        foreground=sum(map(_foreground, study.cohort.on("pool").scans)),
         pool=_parts(positions, range(len(pool))),
         coverage=tuple(_coverage(arm, study, played, positions, classes.get(arm, {})) for arm in firsts),
         maps=_maps(opened, told),
@@ -95,6 +102,11 @@ def picks_of(jobs: Sequence[Job], played: Sequence[Played]) -> Picks | None:
         class_names=study.config.classes,
         told=tuple(told),
     )
+
+
+def _foreground(scan: Scan) -> int:
+    counts = scan.mask_values or scan.scribble_values or {}
+    return sum(count for value, count in counts.items() if value not in (0, IGNORE))
 
 
 def _coverage(

@@ -41,6 +41,17 @@ def amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
+def rate(gamma: float) -> str:
+    """Write an FG-Eff.
+
+    >>> rate(4.1234), rate(-0.51), rate(1234.5), rate(float("inf"))
+    ('4.12', '−0.51', '1,234', 'at once')
+    """
+    if math.isinf(gamma):
+        return "at once"
+    return (f"{gamma:,.0f}" if abs(gamma) >= 100 else f"{gamma:.2f}").replace("-", "−")
+
+
 def answer(numbers: Numbers | None, arms: Sequence[ArmCurves]) -> str:
     """Say what the comparison with the baseline shows, in one or two sentences."""
     if numbers is None:

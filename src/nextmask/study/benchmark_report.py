@@ -1,4 +1,4 @@
-"""A benchmark as one HTML file that opens anywhere, offline, with its figures as SVG and its numbers as CSV and JSON."""
+"""A benchmark as one HTML file that opens anywhere, offline, with its figures as SVG and PNG and its numbers as CSV and JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from nextmask.data.files import write_text
+from nextmask.data.files import atomically, write_text
 from nextmask.study import arm_words as words
 from nextmask.study.arm_curves import AXES, ArmCurves, Played, by_arm, count_tested, curves_of, largest
+from nextmask.study.arm_efficiency import Efficiency, efficiency_of
 from nextmask.study.arm_figures import BandChart, Forest, band_chart, forest
 from nextmask.study.arm_numbers import Numbers, choose_baseline, numbers_of
 from nextmask.study.arm_picks import PARTS, Picks, picks_of
+from nextmask.study.arm_png import curves_png, forest_png
 from nextmask.study.benchmark import Benchmark, Job
 from nextmask.study.evaluation import METRICS
 from nextmask.study.grid import Unit
@@ -52,6 +54,7 @@ class StudyPart:
     arms: tuple[ArmCurves, ...]
     tested: int
     numbers: Numbers | None
+    efficiency: Efficiency
     picks: Picks | None
     answer: str
     shown: str
@@ -86,6 +89,7 @@ def _part(benchmark: Benchmark, study: str) -> StudyPart:
     numbers = None if baseline is None else numbers_of(arms, baseline, margin=config.margin, target=config.target)
     seeds = _seeds(units)
     first = numbers.measures[0].table if numbers else None
+    picks = picks_of(jobs, largest(played)) if played else None
     return StudyPart(
         name=study,
         planned=len(units),
@@ -94,7 +98,13 @@ def _part(benchmark: Benchmark, study: str) -> StudyPart:
         arms=arms,
         tested=count_tested(played),
         numbers=numbers,
-        picks=picks_of(jobs, largest(played)) if played else None,
+        efficiency=efficiency_of(
+            arms,
+            samples=picks.samples if picks else None,
+            foreground=picks.foreground if picks else None,
+            full=config.full_score,
+        ),
+        picks=picks,
         answer=words.answer(numbers, arms),
         shown=words.what_shown(numbers, max(len({unit.arm for unit in units}), len(arms)), seeds),
         cost=words.cost_of_random(numbers, arms),
@@ -165,10 +175,18 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _write_figures(part: StudyPart, folder: Path) -> None:
     for axis, chart in part.charts.items():
         given = {"kind": "curves", "figure": chart, "axis": AXES[axis], "study": part.name}
-        write_text(folder / f"{part.name}-curves-{axis}.svg", page_of("arm_figure.svg.jinja", given))
+        name = folder / f"{part.name}-curves-{axis}"
+        _write_figure(name, page_of("arm_figure.svg.jinja", given), curves_png(chart, AXES[axis]))
     if part.forest is not None and part.numbers is not None:
         given = {"kind": "forest", "figure": part.forest, "axis": part.numbers.baseline, "study": part.name}
-        write_text(folder / f"{part.name}-differences.svg", page_of("arm_figure.svg.jinja", given))
+        picture = forest_png(part.forest, part.numbers.baseline)
+        _write_figure(folder / f"{part.name}-differences", page_of("arm_figure.svg.jinja", given), picture)
+
+
+def _write_figure(name: Path, svg: str, png: bytes) -> None:
+    write_text(name.with_name(f"{name.name}.svg"), svg)
+    with atomically(name.with_name(f"{name.name}.png")) as temporary:
+        temporary.write_bytes(png)
 
 
 def _write_numbers(parts: Sequence[StudyPart], folder: Path) -> None:
@@ -238,6 +256,9 @@ def _comparison_rows(part: StudyPart) -> Iterator[dict[str, Any]]:
                 "decision": row.decision,
                 "letters": row.letters,
             }
+    seeds = {arm.name: len(arm.seeds) for arm in part.arms}
+    for arm, gamma in part.efficiency.gamma.items():
+        yield {"study": part.name, "measure": "fg_eff", "arm": arm, "seeds": seeds[arm], "mean": gamma}
 
 
 def _target_rows(part: StudyPart) -> Iterator[dict[str, Any]]:

@@ -152,6 +152,13 @@ class BenchmarkConfig(Grid):
     target: float | None = Field(
         None, gt=0, lt=1, description="the Dice that is good enough; 95 % of what the baseline ends with if not given"
     )
+    full_score: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="the Dice of a network trained as long on all labels, which FG-Eff needs; that of an arm whose budget is the "
+        "whole pool, if not given",
+    )
     threads: Positive = Field(
         1,
         description="threads of each unit; how many units run side by side changes no result, this changes last digits",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nextmask.data.files import digest_json
 from nextmask.data.pool import Sample
 from nextmask.data.preprocess import mask_to_image
 from nextmask.data.splits import write_split
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from nextmask.training.learner import Learner
 
 FOLDER = "simulations"
+LONGEST = 100
+"""Letters of a simulation's name, before its hash; file systems end at 255 bytes, some programs at 260 for the whole path."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,25 @@ def _sizes(query_size: int | Sequence[int], rounds: int | None) -> tuple[int, ..
 
 
 def _name(plan: Plan, query_size: int | Sequence[int], seed: int, settings: Mapping[str, Any]) -> str:
-    size = str(query_size) if isinstance(query_size, int) else "+".join(map(str, query_size))
+    """Name a simulation's folder by what is asked for; what is too long or no file name anywhere is told apart by a hash."""
+    size = _text(query_size)
     begun = {} if plan.first is None else {"first": plan.first}
     opened = {f"first.{name}": value for name, value in plan.first_options.items()}
-    extras = [f"{key}={value}" for key, value in sorted({**begun, **opened, **settings, **plan.options}.items())]
-    return "-".join([plan.strategy, f"n{size}", f"seed{seed}", *extras]).replace("/", "_")
+    extras = [f"{key}={_text(value)}" for key, value in sorted({**begun, **opened, **settings, **plan.options}.items())]
+    whole = "-".join([plan.strategy, f"n{size}", f"seed{seed}", *extras])
+    plain = re.sub(r"[^\w.+=-]+", "_", whole)
+    return whole if whole == plain and len(whole) <= LONGEST else f"{plain[:LONGEST]}-{digest_json(whole)[:8]}"
+
+
+def _text(value: Any) -> str:
+    """Write a setting without brackets and quotes.
+
+    >>> _text({"supervised": 1, "fixmatch": 0.5}), _text([16, 32]), _text("last round")
+    ('supervised=1+fixmatch=0.5', '16+32', 'last round')
+    """
+    if isinstance(value, Mapping):
+        return "+".join(f"{key}={_text(each)}" for key, each in value.items())
+    return "+".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _open(
