@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from nextmask.study.rounds import mean_dice
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
-from nextmask.study.summary import mean_dice
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

@@ -102,7 +102,7 @@ def print_query(study: Study, round: Round) -> None:
 
 def print_rounds(study: Study) -> None:
     """Print the rounds of a study with their Dice."""
-    from nextmask.study.summary import labeled_after
+    from nextmask.study.rounds import labeled_after
 
     columns = ("round", "labeled", "strategy", "next", *map(escape, study.config.classes), "mean")
     table = Table(*columns, title="Dice on the test cases")
@@ -113,8 +113,8 @@ def print_rounds(study: Study) -> None:
 
 def print_simulations(folder: Path) -> None:
     """Print how far each simulation of a study came."""
+    from nextmask.study.rounds import labeled_after, mean_dice
     from nextmask.study.simulate import simulations
-    from nextmask.study.summary import labeled_after, mean_dice
 
     played = simulations(folder)
     if not played:
@@ -196,7 +196,7 @@ def duration(seconds: float | None) -> str:
 
 
 def dice_cells(study: Study, round: Round) -> list[str]:
-    from nextmask.study.summary import mean_dice
+    from nextmask.study.rounds import mean_dice
 
     if round.scores is None:
         return ["–"] * (len(study.config.classes) + 1)

@@ -14,9 +14,9 @@ import numpy as np
 from nextmask.data.files import write_text
 from nextmask.study.evaluation import METRICS
 from nextmask.study.grid import Unit
-from nextmask.study.rounds import Round
+from nextmask.study.rounds import Round, foreground_after, labeled_after
 from nextmask.study.study import Study
-from nextmask.study.summary import foreground_after, labeled_after, minutes_after
+from nextmask.study.summary import minutes_after
 
 OF_UNIT = (
     "unit",
