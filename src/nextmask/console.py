@@ -205,7 +205,7 @@ def dice_cells(study: Study, round: Round) -> list[str]:
 
 
 def print_scores(study: Study, round: Round) -> None:
-    """Print all metrics of one round by class."""
+    """Print all metrics of one round by class, and what they say of going on."""
     assert round.scores is not None
     known = any(scores["hd95"] is not None for scores in round.scores.values())
     columns = {"dice": "Dice", **({"hd95": "HD95 mm", "nsd": "NSD", "assd": "ASSD mm"} if known else {})}
@@ -215,6 +215,15 @@ def print_scores(study: Study, round: Round) -> None:
     out.print(table)
     if not known:
         out.print("The spacing of the images is unknown, so no distance in mm is given.")
+    print_trust(round)
+
+
+def print_trust(round: Round) -> None:
+    """Print whether to go on after a round, and whether to ask by uncertainty."""
+    from nextmask.study.trust import in_words
+
+    for line in in_words(round.evaluation):
+        out.print(f"[yellow]{escape(line)}[/]" if line.startswith("Warning") else escape(line), soft_wrap=True)
 
 
 def number(value: float | None) -> str:

@@ -19,6 +19,7 @@ from nextmask.study.report import Curve, Picture, ReportContent, RoundRow, rende
 from nextmask.study.rounds import Round, foreground_after, labeled_after, mean_dice
 from nextmask.study.simulate import simulations
 from nextmask.study.study import Study
+from nextmask.study.trust import KEPT
 
 PICTURES = 60
 
@@ -114,6 +115,7 @@ def _rounds(study: Study) -> list[dict[str, Any]]:
             "minutes": minutes,
             "mean_dice": mean_dice(round),
             "scores": round.scores,
+            "trust": {name: round.evaluation.get(name) for name in KEPT},
         }
         for round, labeled, foreground, minutes in zip(
             rounds, labeled_after(rounds), foreground_after(rounds), minutes_after(study), strict=True
@@ -131,7 +133,8 @@ def _curve(study: Study, own: bool) -> Iterator[Curve]:
 
 
 def _row(round: Round, labeled: int, name: str) -> RoundRow:
-    return RoundRow(round.number, round.strategy, labeled, round.stage, round.scores or {}, name)
+    kept = {name: round.evaluation[name] for name in KEPT if name in round.evaluation}
+    return RoundRow(round.number, round.strategy, labeled, round.stage, round.scores or {}, name, kept)
 
 
 def _map(study: Study, layout: Method) -> PoolMap | None:

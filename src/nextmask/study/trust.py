@@ -21,8 +21,10 @@ from nextmask.study.statistics.gain import PARAMETERS
 LITTLE = 0.01
 """A gain in Dice that would hardly matter; the margin of a benchmark unless it sets its own."""
 
+KEPT = ("gain", "ranking", "agreement")
+"""What an evaluation's event keeps beside the scores; docs/trust.md explains them."""
+
 Kept = Mapping[str, Any]
-"""What the ledger keeps of an evaluation: "gain", "ranking" and "agreement" among it, as docs/trust.md explains them."""
 
 
 def measure_of_one(measure: str) -> str:
@@ -164,6 +166,22 @@ def agreement_words(kept: Kept) -> str:
     return "" if found is None else f"Predictions agree with those of the last round at a Dice of {found:.3f}."
 
 
+def trust_row(kept: Kept) -> dict[str, str]:
+    """Write the numbers of one round for a table: heading -> text."""
+    gain, ranked = kept["gain"], kept["ranking"]
+    curve = f"{gain['curve']['estimate']:.3f} {_ends(gain['curve'], 3)}" if gain["curve"] else "not known yet"
+    known = ranked["rank"]["estimate"] is not None
+    rank = f"{ranked['rank']['estimate']:.2f} {_ends(ranked['rank'], 2)}" if known else "not known"
+    return {
+        "Next samples": str(gain["samples"]),
+        "Would buy, Dice": curve,
+        "Rank correlation": rank,
+        "Excess AURC": _number(ranked["excess_aurc"]),
+        "AUROC of voxels": _number(ranked["error_auroc"]),
+        "Agreement": _number(kept["agreement"]),
+    }
+
+
 # -- inner parts -------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +194,14 @@ def _by_patient(cases: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
 
 def _bounds(found: Interval) -> dict[str, float | None]:
     return {name: _plain(getattr(found, name)) for name in ("estimate", "lower", "upper")}
+
+
+def _ends(found: Kept, decimals: int) -> str:
+    return f"({found['lower']:.{decimals}f} to {found['upper']:.{decimals}f})"
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
 
 
 def _plain(value: float | None) -> float | None:
