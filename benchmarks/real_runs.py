@@ -20,9 +20,9 @@ import numpy as np
 
 from nextmask.errors import StudyError
 from nextmask.study.config import FILE, parse_config
+from nextmask.study.rounds import labeled_after, mean_dice
 from nextmask.study.simulate import simulate, simulations
 from nextmask.study.study import Study
-from nextmask.study.summary import labeled_after, mean_dice
 
 HERE = Path(__file__).parent
 MARKS = ("<!-- tables: written by real_runs.py -->", "<!-- end of tables -->")

@@ -26,6 +26,7 @@ from nextmask.console import (
     print_rounds,
     print_scores,
     print_simulations,
+    print_trust,
     progress,
 )
 from nextmask.errors import NextmaskError
@@ -245,6 +246,8 @@ def show(study: StudyFolder, as_json: Annotated[bool, typer.Option("--json")] = 
     print_facts(opened)
     if opened.rounds:
         print_rounds(opened)
+    for last in [round for round in opened.rounds if round.scores is not None][-1:]:
+        print_trust(last)
     print_simulations(study)
 
 
@@ -289,6 +292,7 @@ def simulate(
             report=report,
         )
     print_rounds(played)
+    print_trust(played.rounds[-1])
     out.print(f"Simulation: {played.folder}", soft_wrap=True)
 
 

@@ -102,7 +102,7 @@ def print_query(study: Study, round: Round) -> None:
 
 def print_rounds(study: Study) -> None:
     """Print the rounds of a study with their Dice."""
-    from nextmask.study.summary import labeled_after
+    from nextmask.study.rounds import labeled_after
 
     columns = ("round", "labeled", "strategy", "next", *map(escape, study.config.classes), "mean")
     table = Table(*columns, title="Dice on the test cases")
@@ -113,8 +113,8 @@ def print_rounds(study: Study) -> None:
 
 def print_simulations(folder: Path) -> None:
     """Print how far each simulation of a study came."""
+    from nextmask.study.rounds import labeled_after, mean_dice
     from nextmask.study.simulate import simulations
-    from nextmask.study.summary import labeled_after, mean_dice
 
     played = simulations(folder)
     if not played:
@@ -197,7 +197,7 @@ def duration(seconds: float | None) -> str:
 
 
 def dice_cells(study: Study, round: Round) -> list[str]:
-    from nextmask.study.summary import mean_dice
+    from nextmask.study.rounds import mean_dice
 
     if round.scores is None:
         return ["–"] * (len(study.config.classes) + 1)
@@ -206,7 +206,7 @@ def dice_cells(study: Study, round: Round) -> list[str]:
 
 
 def print_scores(study: Study, round: Round) -> None:
-    """Print all metrics of one round by class."""
+    """Print all metrics of one round by class, and what they say of going on."""
     assert round.scores is not None
     known = any(scores["hd95"] is not None for scores in round.scores.values())
     columns = {"dice": "Dice", **({"hd95": "HD95 mm", "nsd": "NSD", "assd": "ASSD mm"} if known else {})}
@@ -216,6 +216,15 @@ def print_scores(study: Study, round: Round) -> None:
     out.print(table)
     if not known:
         out.print("The spacing of the images is unknown, so no distance in mm is given.")
+    print_trust(round)
+
+
+def print_trust(round: Round) -> None:
+    """Print whether to go on after a round, and whether to ask by uncertainty."""
+    from nextmask.study.trust import in_words
+
+    for line in in_words(round.evaluation):
+        out.print(f"[yellow]{escape(line)}[/]" if line.startswith("Warning") else escape(line), soft_wrap=True)
 
 
 def number(value: float | None) -> str:

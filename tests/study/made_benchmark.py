@@ -80,7 +80,7 @@ def _round(unit: Unit, point: int, patients: int, score: Score) -> dict[str, Any
     samples = sum(unit.sizes[: point + 1])
     dice = [score(unit, point, patient) for patient in range(patients)]
     cases = [_case(patient, label, each) for patient, each in enumerate(dice) for label in CLASSES]
-    mean = float(np.mean(dice)) if dice else None
+    mean = float(np.mean(dice)) if dice and not np.isnan(dice).any() else None
     return {
         "round": point + 1,
         "strategy": unit.strategy,

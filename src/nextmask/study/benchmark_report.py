@@ -21,6 +21,7 @@ from nextmask.study.arm_figures import BandChart, Forest, band_chart, forest
 from nextmask.study.arm_numbers import Numbers, choose_baseline, numbers_of
 from nextmask.study.arm_picks import PARTS, Picks, picks_of
 from nextmask.study.arm_png import curves_png, forest_png
+from nextmask.study.arm_trust import COLUMNS, ArmTrust, trust_of, trust_rows
 from nextmask.study.benchmark import Benchmark, Job
 from nextmask.study.evaluation import METRICS
 from nextmask.study.grid import Unit
@@ -63,6 +64,7 @@ class StudyPart:
     forest: Forest | None
     efforts: tuple[Effort, ...]
     scores: tuple[Mapping[str, Any], ...]
+    trust: tuple[ArmTrust, ...]
 
 
 def write_benchmark_report(benchmark: Benchmark) -> Path:
@@ -112,6 +114,7 @@ def _part(benchmark: Benchmark, study: str) -> StudyPart:
         forest=forest(first, {row.strategy: difference_words(row) for row in first.rows}) if first else None,
         efforts=tuple(_efforts(played)),
         scores=tuple(_scores(played)),
+        trust=trust_of(played, config.margin),
     )
 
 
@@ -196,6 +199,8 @@ def _write_numbers(parts: Sequence[StudyPart], folder: Path) -> None:
         "targets": [row for part in parts for row in _target_rows(part)],
         "penalty": [row for part in parts for row in _penalty_rows(part)],
         "coverage": [row for part in parts for row in _coverage_rows(part)],
+        "trust": [row for part in parts for row in _trust_rows(part)],
+        "stopping": [{"study": part.name, **_stopping(each)} for part in parts for each in part.trust],
         "effort": [{"study": part.name, **_flat(effort)} for part in parts for effort in part.efforts],
     }
     for name, rows in tables.items():
@@ -285,6 +290,16 @@ def _coverage_rows(part: StudyPart) -> Iterator[dict[str, Any]]:
         positions = {f"part_{number}": share for number, share in enumerate(each.positions, start=1)}
         told = {"study": part.name, "arm": each.arm, "patients": each.patients, "of": each.of}
         yield {**told, **positions, **{f"class_{name}": share for name, share in each.classes.items()}}
+
+
+def _trust_rows(part: StudyPart) -> Iterator[dict[str, Any]]:
+    for unit in part.played:
+        for row in trust_rows(unit):
+            yield {"study": part.name, **{name: row.get(name) for name in COLUMNS}}
+
+
+def _stopping(found: ArmTrust) -> dict[str, Any]:
+    return {name: value for name, value in vars(found).items() if name != "rounds"}
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ from nextmask.data.scan import fingerprint
 from nextmask.errors import StudyError
 from nextmask.study.cohort import Cohort
 from nextmask.study.rounds import StoredFile
+from nextmask.study.trust import measure_of_one, ranking, said_of_case
 from nextmask.training.metrics import ClassScore, score_case, summarise
 
-VERSION = 1
+VERSION = 2
 """Part of every key of scores; raised when the same segmenter would score otherwise."""
 METRICS = ("dice", "hd95", "nsd", "assd")
 
@@ -44,12 +45,14 @@ class Task:
     codes: Mapping[int, int]
     segmenter: StoredFile
     load: Callable[[StoredFile], Any]
+    measure: str = "entropy"
 
 
 def evaluate(task: Task, progress: Progress | None = None) -> dict[str, Any]:
     """Score the test cases that have a mask; write all scores to scores.csv and return the mean per class.
 
-    Millimetre metrics are left out of cases whose spacing is unknown.
+    Millimetre metrics are left out of cases whose spacing is unknown. "ranking" says whether uncertainty ranks errors, from the
+    very same predictions.
 
     Raises:
         StudyError: no test case has a mask.
@@ -63,45 +66,62 @@ def evaluate(task: Task, progress: Progress | None = None) -> dict[str, Any]:
     task.known.mkdir(parents=True, exist_ok=True)
     log = task.known / f"{_key(task)}.jsonl"
     with FileLock(log.with_suffix(".lock")):
-        scored = {row["case"]: row["scores"] for row in read_json_lines(log)}
+        scored = {row["case"]: row for row in read_json_lines(log)}
         _score_missing(task, rows, scored, log, progress)
-    lines = [{"case": task.test.cases[row].id, **score} for row in rows for score in scored[task.test.cases[row].id]]
+    cases = [task.test.cases[row] for row in rows]
     path = task.folder / "scores.csv"
-    _write_csv(path, lines)
-    return {"sha256": digest(path), "cases": len(rows), **_means([scored[task.test.cases[row].id] for row in rows])}
+    _write_csv(path, [{"case": case.id, **score} for case in cases for score in scored[case.id]["scores"]])
+    ranked = ranking(
+        [{"patient": case.patient, "dice": _dice(scored[case.id]), **scored[case.id]} for case in cases], task.measure
+    )
+    means = _means([scored[case.id]["scores"] for case in cases])
+    return {"sha256": digest(path), "cases": len(rows), **means, "ranking": ranked}
 
 
 def _score_missing(
-    task: Task, rows: Sequence[int], scored: dict[str, list[dict]], log: Path, progress: Progress | None
+    task: Task, rows: Sequence[int], scored: dict[str, dict], log: Path, progress: Progress | None
 ) -> None:
     missing = [row for row in rows if task.test.cases[row].id not in scored]
     segmenter = task.load(task.segmenter) if missing else None
     with log.open("a", encoding="utf-8") as lines:
         for done, row in enumerate(missing, start=len(rows) - len(missing) + 1):
             case = task.test.cases[row].id
-            scored[case] = _score(task, segmenter, row)
+            scored[case] = {"case": case, **_score(task, segmenter, row)}
             # Begun with a line of its own: a crash may have cut the last one short.
-            lines.write("\n" + json.dumps({"case": case, "scores": scored[case]}) + "\n")
+            lines.write("\n" + json.dumps(scored[case]) + "\n")
             lines.flush()
             if progress:
                 progress(done, len(rows))
 
 
 def _key(task: Task) -> str:
-    """Name what decides the scores: segmenter, images, masks by file and time of change, classes and codes."""
+    """Name what decides the scores: segmenter, images, masks by file and time of change, classes, codes and measure."""
     cases = [[key, fingerprint(case)] for key, case in zip(task.cache.keys, task.test.cases, strict=True)]
     codes = sorted(task.codes.items())
-    return digest_json([VERSION, task.segmenter.sha256, cases, list(task.classes), codes])[:32]
+    measure = measure_of_one(task.measure)
+    return digest_json([VERSION, task.segmenter.sha256, cases, list(task.classes), codes, measure])[:32]
 
 
-def _score(task: Task, segmenter: Any, row: int) -> list[dict]:
+def _score(task: Task, segmenter: Any, row: int) -> dict[str, Any]:
     case, scan = task.test.cases[row], task.test.scans[row]
     assert case.mask is not None
     probabilities = segmenter.predict(np.asarray(task.cache.image(row), np.float32))
-    prediction = mask_to_image(probabilities, task.cache.placements[row])
+    placement, spacings = task.cache.placements[row], (task.cache.spacings[row], scan.geometry.spacing)
+    prediction = mask_to_image(probabilities, placement)
     reference, _ = read_mask(case.mask, task.codes)
     scores = score_case(prediction, reference, task.classes, scan.geometry.spacing)
-    return [{"class": score.name, **{name: _plain(getattr(score, name)) for name in METRICS}} for score in scores]
+    return {
+        "scores": [
+            {"class": score.name, **{name: _plain(getattr(score, name)) for name in METRICS}} for score in scores
+        ],
+        **said_of_case(probabilities, prediction, reference, placement, spacings, task.measure),
+    }
+
+
+def _dice(scored: Mapping[str, Any]) -> float | None:
+    """Average the Dice of one case over the classes that are defined."""
+    known = [line["dice"] for line in scored["scores"] if line["dice"] is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _plain(value: float | None) -> float | None:

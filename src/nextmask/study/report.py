@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from nextmask.study.figures import (
     shorten,
 )
 from nextmask.study.pool_map import ALONG, PoolMap
+from nextmask.study.trust import in_words, trust_row
 
 MOST_PICTURES = 60
 """A report shows at most this many pictures, so that it stays a file that one can mail."""
@@ -41,7 +43,7 @@ class RoundRow:
     """One round; ``scores[class][metric]`` is None or absent where it is not defined or not measured.
 
     ``study`` is empty for the study that the report is about, and the name of any other (a simulation) whose rounds the
-    report shows beside it.
+    report shows beside it. ``kept`` is what the evaluation says of going on; empty where none was made.
     """
 
     number: int
@@ -50,6 +52,7 @@ class RoundRow:
     stage: str
     scores: Mapping[str, Mapping[str, float | None]]
     study: str = ""
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ def _view(content: ReportContent) -> dict[str, object]:
         # Pixels that the narrow tables need, so that the page sets two or three of them side by side only where they fit.
         "room": 44 + sum(max(64, 20 + 8 * min(len(name), 24)) for name in (*content.class_names, "mean")),
         "distances": _distances(content.rounds),
+        "trust": [(row, trust_row(row.kept)) for row in content.rounds if row.kept],
+        "trusted": next((in_words(row.kept) for row in reversed(content.rounds) if row.kept and not row.study), ()),
         "gallery": [(number, _strategy(content, number), list(map(show, of))) for number, of in _by_round(pictures)],
         "shown": len(pictures),
         "along": ALONG,

@@ -14,9 +14,10 @@ import numpy as np
 from nextmask.data.files import write_text
 from nextmask.study.evaluation import METRICS
 from nextmask.study.grid import Unit
-from nextmask.study.rounds import Round
+from nextmask.study.rounds import Round, foreground_after, labeled_after
 from nextmask.study.study import Study
-from nextmask.study.summary import foreground_after, labeled_after, minutes_after
+from nextmask.study.summary import minutes_after
+from nextmask.study.trust import KEPT
 
 OF_UNIT = (
     "unit",
@@ -63,6 +64,7 @@ def outcome(study: Study) -> list[dict[str, Any]]:
             "evaluate_seconds": round.evaluation.get("seconds"),
             "shared": bool(round.training.get("shared")),
             "scores": round.scores,
+            "trust": {name: round.evaluation.get(name) for name in KEPT},
             "cases": list(_cases(study, round)),
         }
         for i, round in enumerate(rounds)

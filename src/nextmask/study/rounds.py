@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import numpy as np
 
 from nextmask.study.ledger import Event
 
@@ -73,6 +75,22 @@ def fold(events: Iterable[Event]) -> tuple[Round, ...]:
         if event.kind in ("annotated", "dropped"):
             rounds[max(rounds)] = _outdated(rounds[max(rounds)])
     return tuple(rounds[number] for number in sorted(rounds))
+
+
+def labeled_after(rounds: Sequence[Round]) -> list[int]:
+    """Count the samples that were dealt with up to each round; given-up samples were paid for and count."""
+    return [int(n) for n in np.cumsum([len(round.masks) + len(round.dropped) for round in rounds], dtype=int)]
+
+
+def foreground_after(rounds: Sequence[Round]) -> list[int]:
+    """Count the voxels that were annotated as a class up to each round."""
+    return [int(n) for n in np.cumsum([sum(round.foreground.values()) for round in rounds], dtype=int)]
+
+
+def mean_dice(round: Round) -> float | None:
+    """Average the Dice of the classes that are defined."""
+    values = [scores["dice"] for scores in (round.scores or {}).values() if scores["dice"] is not None]
+    return float(np.mean(values)) if values else None
 
 
 def _queried(payload: Mapping[str, Any]) -> Round:

@@ -19,6 +19,7 @@ from nextmask.data.proxy_masks import parse_proxy
 from nextmask.errors import DataError, StudyError
 from nextmask.selection.types import Strategy
 from nextmask.study import worklist
+from nextmask.study.agreement import agreement
 from nextmask.study.annotations import AnnotationReport, Annotator, Drawn, MaskFolder, fit_to_case, store_mask
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
 from nextmask.study.config import StudyConfig, read_config, refuse_changed, write_config
@@ -37,6 +38,7 @@ from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.request import Request, answer, check_amount, find_strategy, recorded, with_class_names
 from nextmask.study.rounds import Round, StoredFile, fold
 from nextmask.study.training import Trainer
+from nextmask.study.trust import gain_after
 from nextmask.study.versions import versions
 
 if TYPE_CHECKING:
@@ -313,9 +315,12 @@ class Study:
                 self.config.mask_codes,
                 segmenter,
                 self.load_segmenter,
+                self.config.measure,
             )
             started = time.monotonic()
             result = evaluate(task, self._told(f"round {round.number}: evaluating"))
+            moved = agreement(self.labels, self.folder / self.config.cache / "agreement", rounds, self.load_segmenter)
+            result |= {"gain": gain_after(rounds, result["scores"], int(self.askable.sum())), "agreement": moved}
             payload = {"round": round.number, "path": f"{relative}/scores.csv", **result, "seconds": _since(started)}
             self._ledger.append("evaluated", payload, after=head(events))
         return self.rounds[-1]

@@ -16,16 +16,12 @@ from nextmask.study.cohort import find_problems
 from nextmask.study.cost import estimated_minutes
 from nextmask.study.pool_map import Method, PoolMap, map_of_pool
 from nextmask.study.report import Curve, Picture, ReportContent, RoundRow, render_report
-from nextmask.study.rounds import Round
+from nextmask.study.rounds import Round, foreground_after, labeled_after, mean_dice
 from nextmask.study.simulate import simulations
 from nextmask.study.study import Study
+from nextmask.study.trust import KEPT
 
 PICTURES = 60
-
-
-def labeled_after(rounds: Sequence[Round]) -> list[int]:
-    """Count the samples that were dealt with up to each round; given-up samples were paid for and count."""
-    return [int(n) for n in np.cumsum([len(round.masks) + len(round.dropped) for round in rounds], dtype=int)]
 
 
 def minutes_after(study: Study) -> list[float]:
@@ -37,17 +33,6 @@ def minutes_after(study: Study) -> list[float]:
         return sum(round.minutes.get(name, float(estimated[study.pool.row_of[name]])) for name in names)
 
     return [float(minutes) for minutes in np.cumsum([spent(round) for round in study.rounds])]
-
-
-def foreground_after(rounds: Sequence[Round]) -> list[int]:
-    """Count the voxels that were annotated as a class up to each round."""
-    return [int(n) for n in np.cumsum([sum(round.foreground.values()) for round in rounds], dtype=int)]
-
-
-def mean_dice(round: Round) -> float | None:
-    """Average the Dice of the classes that are defined."""
-    values = [scores["dice"] for scores in (round.scores or {}).values() if scores["dice"] is not None]
-    return float(np.mean(values)) if values else None
 
 
 def facts(study: Study) -> dict[str, str]:
@@ -130,6 +115,7 @@ def _rounds(study: Study) -> list[dict[str, Any]]:
             "minutes": minutes,
             "mean_dice": mean_dice(round),
             "scores": round.scores,
+            "trust": {name: round.evaluation.get(name) for name in KEPT},
         }
         for round, labeled, foreground, minutes in zip(
             rounds, labeled_after(rounds), foreground_after(rounds), minutes_after(study), strict=True
@@ -147,7 +133,8 @@ def _curve(study: Study, own: bool) -> Iterator[Curve]:
 
 
 def _row(round: Round, labeled: int, name: str) -> RoundRow:
-    return RoundRow(round.number, round.strategy, labeled, round.stage, round.scores or {}, name)
+    kept = {name: round.evaluation[name] for name in KEPT if name in round.evaluation}
+    return RoundRow(round.number, round.strategy, labeled, round.stage, round.scores or {}, name, kept)
 
 
 def _map(study: Study, layout: Method) -> PoolMap | None:

@@ -8,6 +8,7 @@ from nextmask.study.statistics.bootstrap import Difference, Interval, interval_o
 from nextmask.study.statistics.comparison import Comparison, Decision, Row, compare, decide, letters_of
 from nextmask.study.statistics.curves import area_under_budget_curve, common_range, spent_to_target
 from nextmask.study.statistics.efficiency import foreground_efficiency
+from nextmask.study.statistics.gain import Gain, gain_of_next
 from nextmask.study.statistics.paired import Scores, holm, pair, paired_t_test
 from nextmask.study.statistics.penalty import PenaltyMatrix, penalty_matrix
 from nextmask.study.statistics.power import (
@@ -18,12 +19,14 @@ from nextmask.study.statistics.power import (
     seeds_needed,
     smallest_effect,
 )
+from nextmask.study.statistics.ranking import area_under_risk_coverage, auroc, rank_correlation
 from nextmask.study.statistics.targets import Saving, Target, saving, summarise_target
 
 __all__ = [
     "Comparison",
     "Decision",
     "Difference",
+    "Gain",
     "Interval",
     "PenaltyMatrix",
     "Plan",
@@ -32,11 +35,14 @@ __all__ = [
     "Scores",
     "Target",
     "area_under_budget_curve",
+    "area_under_risk_coverage",
+    "auroc",
     "common_range",
     "compare",
     "count_comparisons",
     "decide",
     "foreground_efficiency",
+    "gain_of_next",
     "holm",
     "interval_of_difference",
     "interval_of_mean",
@@ -46,6 +52,7 @@ __all__ = [
     "penalty_matrix",
     "plan",
     "power_of_paired_test",
+    "rank_correlation",
     "saving",
     "seeds_needed",
     "smallest_effect",
