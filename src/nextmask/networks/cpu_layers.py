@@ -6,7 +6,7 @@ of a PReLU is not vectorised: together a third of a step of training in float32.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class NormPReLU(nn.Module):
 
     def __init__(self, block: nn.Sequential) -> None:
         super().__init__()
-        self.A: nn.PReLU = block.A
+        self.A = cast(nn.PReLU, block.get_submodule("A"))
 
     def forward(self, values: Tensor) -> Tensor:
         """Apply it to (batch, channels, *spatial); elsewhere than on a CPU in float32 as PyTorch does."""
