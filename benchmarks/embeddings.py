@@ -85,7 +85,7 @@ def embedded(study: Study, encoder: str) -> np.ndarray:
     """Embed the pool; "untrained" is the segmenter's contracting half with the weights that it starts from."""
     if encoder != UNTRAINED:
         return study.embed(encoder).array
-    config = study._train_config()  # the very network that a training would begin with
+    config = study._trainer.derived()  # the very network that a training would begin with
     segmenter = Segmenter(config, build_unet(config, config.classes).eval())
     store = EmbeddingStore(study.folder / study.config.cache / "untrained")
     return embed_pool("network", study.labels.image, len(study.pool), "untrained", store, segmenter=segmenter)
