@@ -150,7 +150,7 @@ def test_rounds_without_a_dice_do_not_count():
 def test_a_curve_that_has_ended_says_to_stop_and_one_that_rises_does_not():
     ended = gain_words(after(*[0.8] * 8))
     rising = gain_words(after(0.3, 0.5, 0.6, 0.66, 0.7))
-    assert "It is time to stop." in ended
+    assert "Consider stopping." in ended
     assert rising.startswith("The next 10 samples would buy about 0.0")
     assert "stop" not in rising
     assert "less than" not in rising

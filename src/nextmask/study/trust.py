@@ -137,7 +137,7 @@ def gain_words(gain: Kept) -> str:
     bounds = f"(95 %: {found['lower']:.3f} to {found['upper']:.3f})"
     said = f"The next {samples} would buy about {found['estimate']:.3f} Dice {bounds}, by the curve of {gain['rounds']} rounds"
     if found["upper"] < LITTLE:
-        return f"{said}: less than {LITTLE:g}. It is time to stop."
+        return f"{said}: less than {LITTLE:g} in all likelihood. Consider stopping."
     return f"{said}: perhaps less than {LITTLE:g}." if found["estimate"] < LITTLE else f"{said}."
 
 
