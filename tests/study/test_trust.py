@@ -69,7 +69,7 @@ def test_a_measure_that_compares_members_gives_way_to_entropy():
     assert said(rim(), rim(), measure="margin")[0]["uncertainty"] != same[0]["uncertainty"]
 
 
-def case(patient: int, dice: float | None, uncertainty: float):
+def case(patient: int, dice: float | None, uncertainty: float | None):
     return {"patient": f"p{patient}", "dice": dice, "uncertainty": uncertainty, "error_auroc": 0.7}
 
 
@@ -85,6 +85,7 @@ def test_scans_of_one_patient_are_no_evidence_twice():
 
 def test_a_case_in_which_no_class_is_defined_is_left_out():
     assert ranking([case(p, None if p == 4 else p / 10, p / 10) for p in range(5)], "entropy")["patients"] == 4
+    assert ranking([case(p, p / 10, None if p == 4 else p / 10) for p in range(5)], "entropy")["patients"] == 4
 
 
 def test_no_scored_case_is_told_as_such():
