@@ -88,7 +88,9 @@ def _fit(labeled: Array, dice: Array, samples: int) -> _Fit:
     """Weigh all curves of the grid; how high they lie is integrated out, which for a flat prior is exact."""
     rounds, now = len(labeled), labeled[-1]
     room, rate, noise = (each.ravel() for each in np.meshgrid(ROOMS, RATES, NOISES, indexing="ij"))
-    trust = 2 * np.arange(1, rounds + 1) / (rounds + 1)  # 1 on average, so that the noise is not taken for less than it is
+    trust = (
+        2 * np.arange(1, rounds + 1) / (rounds + 1)
+    )  # 1 on average, so that the noise is not taken for less than it is
     below = room[:, None] * (1 - (labeled / now) ** -rate[:, None])  # what each round lies below the height now
     height = (dice - below) @ trust / trust.sum()
     misfit = (dice - below - height[:, None]) ** 2 @ trust
