@@ -57,6 +57,8 @@ def test_the_main_job_from_new_to_report(run, here):
     assert run("train heart")[0] == 0
     code, out, _ = run("evaluate heart")
     assert (code, "HD95" in out) == (0, True)
+    trust = ("cannot be told yet: 1 of 3 rounds", "whether uncertainty ranks errors: 1 test patient")
+    assert all(line in out for line in trust)
     oracle = "--supervision drawn_scribble --reader-error 1"
     assert run(f"simulate heart --strategy random --query-size 3 --rounds 1 --iterations 3 {oracle}")[0] == 0
     state = json.loads(run("show heart --json")[1])
@@ -67,6 +69,7 @@ def test_the_main_job_from_new_to_report(run, here):
     assert 1.5 < state["simulations"][simulated][0]["minutes"] < 2.1
     shown = run("show heart")[1]
     assert f"{state['rounds'][0]['mean_dice']:.3f}" in shown
+    assert all(line in shown for line in trust)
     assert run("report heart")[0] == 0
     assert (here / "heart" / "report.html").stat().st_size > 10_000
 

@@ -46,6 +46,12 @@ def test_the_readme_names_every_command_of_the_command_line():
     assert "make demo" in text
 
 
+def test_the_curve_that_trust_shows_runs_as_it_is_written(capsys):
+    (block,) = blocks("docs/trust.md", "python")
+    exec(compile(block, "docs/trust.md", "exec"), {})
+    assert re.fullmatch(r"0\.0\d\d \(0\.0\d\d to 0\.0\d\d\)\nFalse\n", capsys.readouterr().out)
+
+
 def test_every_command_and_option_explains_itself():
     for name, command in typer.main.get_command(app).commands.items():
         assert command.help, name
@@ -76,6 +82,7 @@ def test_documents_name_only_files_that_are_there():
         "docs/learners.md",
         "docs/oracles.md",
         "docs/log.md",
+        "docs/trust.md",
         "benchmarks/real_runs.md",
     ):
         for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):

@@ -72,6 +72,14 @@ def test_a_segmenter_that_is_gone_can_be_compared_only_where_it_was_asked(labels
     assert measured(labels, tmp_path, rounds, seen) == 1.0
 
 
+def test_a_segmenter_of_volumes_sees_each_case_once(labels, tmp_path):
+    seen = {"a": Sees(4), "b": Sees(6)}
+    for each in seen.values():
+        each.dimensions = 3
+    assert measured(labels, tmp_path, rounds_of(labels, "a", "b"), seen) == pytest.approx(2 * 6 / 16)
+    assert seen["a"].asked == len(labels.pool.cases)
+
+
 def test_the_samples_are_fixed_and_of_a_small_pool_all():
     assert chosen(1000) == chosen(1000)
     assert len(set(chosen(1000))) == SAMPLES

@@ -69,7 +69,7 @@ def test_a_measure_that_compares_members_gives_way_to_entropy():
     assert said(rim(), rim(), measure="margin")[0]["uncertainty"] != same[0]["uncertainty"]
 
 
-def case(patient: int, dice: float | None, uncertainty: float):
+def case(patient: int, dice: float | None, uncertainty: float | None):
     return {"patient": f"p{patient}", "dice": dice, "uncertainty": uncertainty, "error_auroc": 0.7}
 
 
@@ -85,6 +85,7 @@ def test_scans_of_one_patient_are_no_evidence_twice():
 
 def test_a_case_in_which_no_class_is_defined_is_left_out():
     assert ranking([case(p, None if p == 4 else p / 10, p / 10) for p in range(5)], "entropy")["patients"] == 4
+    assert ranking([case(p, p / 10, None if p == 4 else p / 10) for p in range(5)], "entropy")["patients"] == 4
 
 
 def test_no_scored_case_is_told_as_such():
@@ -150,7 +151,7 @@ def test_rounds_without_a_dice_do_not_count():
 def test_a_curve_that_has_ended_says_to_stop_and_one_that_rises_does_not():
     ended = gain_words(after(*[0.8] * 8))
     rising = gain_words(after(0.3, 0.5, 0.6, 0.66, 0.7))
-    assert "It is time to stop." in ended
+    assert "Consider stopping." in ended
     assert rising.startswith("The next 10 samples would buy about 0.0")
     assert "stop" not in rising
     assert "less than" not in rising

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +63,24 @@ def _seen(
         if not (labels.folder / file.path).is_file():
             return None
         segmenter = load(file)
+        seen = [_classes(segmenter, image()) for image in _images(labels, segmenter, rows)]
         with atomically(path) as temporary:
-            np.savez_compressed(temporary, *[_classes(labels, segmenter, row) for row in rows])
+            np.savez_compressed(temporary, *seen)
     with np.load(path) as stored:
-        return [stored[f"arr_{place}"] for place in range(len(rows))]
+        return [stored[name] for name in stored.files]
 
 
-def _classes(labels: Labels, segmenter: Any, row: int) -> np.ndarray:
-    """Predict a sample; the whole case where the segmenter takes volumes only."""
-    whole = labels.planar and getattr(segmenter, "dimensions", 2) == 3
-    image = labels.cache.image(labels.pool.samples[row].case) if whole else labels.image(row)
-    return segmenter.predict(np.asarray(image, np.float32)).argmax(axis=0).astype(np.uint8)
+def _images(labels: Labels, segmenter: Any, rows: Sequence[int]) -> list[Callable[[], np.ndarray]]:
+    """Return functions that open the samples, or their cases where the segmenter takes volumes only."""
+    if labels.planar and getattr(segmenter, "dimensions", 2) == 3:
+        cases = sorted({labels.pool.samples[row].case for row in rows})
+        return [partial(labels.cache.image, case) for case in cases]
+    return [partial(labels.image, row) for row in rows]
+
+
+def _classes(segmenter: Any, image: np.ndarray) -> np.ndarray:
+    """Return the class that a segmenter sees in every voxel, (*working) uint8."""
+    return np.asarray(segmenter.predict(np.asarray(image, np.float32)).argmax(axis=0), np.uint8)
 
 
 def _dice(one: np.ndarray, other: np.ndarray) -> float | None:

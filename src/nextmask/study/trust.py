@@ -74,7 +74,7 @@ def ranking(cases: Sequence[Mapping[str, Any]], measure: str) -> dict[str, Any]:
     ``cases`` have a "patient", the mean "dice" of the classes that are defined (None where none is), and what `said_of_case`
     returns.
     """
-    known = [case for case in cases if case["dice"] is not None]
+    known = [case for case in cases if case["dice"] is not None and case["uncertainty"] is not None]
     unsure, risk = _by_patient(known, "uncertainty"), 1 - _by_patient(known, "dice")
     rank, (area, excess) = rank_correlation(unsure, risk), area_under_risk_coverage(unsure, risk)
     errors = _by_patient([case for case in cases if case["error_auroc"] is not None], "error_auroc")
@@ -137,7 +137,7 @@ def gain_words(gain: Kept) -> str:
     bounds = f"(95 %: {found['lower']:.3f} to {found['upper']:.3f})"
     said = f"The next {samples} would buy about {found['estimate']:.3f} Dice {bounds}, by the curve of {gain['rounds']} rounds"
     if found["upper"] < LITTLE:
-        return f"{said}: less than {LITTLE:g}. It is time to stop."
+        return f"{said}: less than {LITTLE:g} in all likelihood. Consider stopping."
     return f"{said}: perhaps less than {LITTLE:g}." if found["estimate"] < LITTLE else f"{said}."
 
 

@@ -57,7 +57,7 @@ def gain_of_next(
     With a handful of noisy rounds the best-fitting one means little: many fit about as well and go on differently. So all
     of a fine grid are weighed by how well they fit (a Bayesian fit with flat priors: `ROOMS`, `RATES`, `NOISES`), and the
     median and the bounds are of all together. Nothing is drawn: equal scores give equal answers. Later rounds weigh more,
-    as rank / rounds.
+    in proportion to their number.
 
     Source: R. L. Figueroa et al., "Predicting sample size required for classification performance", BMC Medical Informatics
     and Decision Making 12:8, 2012, https://doi.org/10.1186/1472-6947-12-8 (the curve and its weights). That curves of all
@@ -88,7 +88,9 @@ def _fit(labeled: Array, dice: Array, samples: int) -> _Fit:
     """Weigh all curves of the grid; how high they lie is integrated out, which for a flat prior is exact."""
     rounds, now = len(labeled), labeled[-1]
     room, rate, noise = (each.ravel() for each in np.meshgrid(ROOMS, RATES, NOISES, indexing="ij"))
-    trust = np.arange(1, rounds + 1) / rounds
+    trust = (
+        2 * np.arange(1, rounds + 1) / (rounds + 1)
+    )  # 1 on average, so that the noise is not taken for less than it is
     below = room[:, None] * (1 - (labeled / now) ** -rate[:, None])  # what each round lies below the height now
     height = (dice - below) @ trust / trust.sum()
     misfit = (dice - below - height[:, None]) ** 2 @ trust
