@@ -41,6 +41,9 @@ def test_every_recipe_that_was_played_has_its_answer_its_arms_and_its_report(tmp
     told = json.loads((benchmark.folder / "report" / "report.json").read_text())["comparisons"]
     best = next(row for row in told if (row["measure"], row["arm"]) == ("aubc_samples", "typiclust"))
     assert f"{best['mean']:.3f} {best['lower']:.3f} to {best['upper']:.3f}" in " ".join(page.text.split())
+    assert (
+        page.source.count('<tr><th scope="row">') == 3 + 3
+    )  # of the measure that the answer rests on, and of no other
     assert "interval not known" in page.text
     assert not re.search(r"\bNone\b|\bnan\b|\binf\b", page.text)
 
