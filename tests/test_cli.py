@@ -230,6 +230,8 @@ def test_a_recipe_says_who_stands_in_for_missing_images_and_is_a_benchmark(run, 
     assert (code, len(played)) == (0, 6)
     assert "Drawn patients stand in for skin" in out
     assert (here / "recipes" / "saal" / "report.html").exists()
+    assert "recipes/index.html" in out
+    assert (here / "recipes" / "index.html").exists()
     code, _, err = run("recipe seal --data nowhere")
     assert (code, "Did you mean saal" in err.replace("\n", " ")) == (2, True)
 

@@ -332,11 +332,15 @@ def recipe(
 ) -> None:
     """Play a published system as a benchmark; on drawn patients where its images are not there."""
     from nextmask.study.recipes import fill_in
+    from nextmask.study.recipes_page import write_recipes_page
 
     file, drawn = fill_in(name, data, folder)
     if drawn:
         out.print(f"[bold]Drawn patients[/] stand in for {', '.join(drawn)}: its images are not in {data}.")
-    _play(file, None, workers, on)
+    try:
+        _play(file, None, workers, on)
+    finally:
+        out.print(f"All recipes: {write_recipes_page(folder)}", soft_wrap=True)
 
 
 def _play(file: Path, folder: Path | None, workers: int | None, on: str) -> None:

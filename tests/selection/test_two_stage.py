@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 
 from nextmask.errors import SelectionError
 from nextmask.selection import k_center, two_stage_k_center
-from nextmask.selection.two_stage import first_stage, merge
+from nextmask.selection.two_stage import first_stage, in_two_stages, merge
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
@@ -112,3 +112,20 @@ def test_repeated_samples_are_not_picked_twice() -> None:
 def test_shards_must_be_one_or_more() -> None:
     with pytest.raises(SelectionError, match="shards is 0"):
         two_stage_k_center(np.ones((4, 2)), np.zeros(4, dtype=bool), 1, rng=_rng(), shards=0)
+
+
+def test_the_first_stage_may_run_anywhere_and_sees_every_shard_that_is_open():
+    embeddings = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    labeled, seen = np.arange(60) < 20, []
+
+    def each(first, parts):
+        shards = list(parts)
+        seen.extend(len(vectors) for vectors, _ in shards)
+        return [first(*shard) for shard in shards]
+
+    given = {"rng": np.random.default_rng(1), "shards": 3}
+    found = in_two_stages(embeddings, labeled, 7, each=each, **given)
+    local = two_stage_k_center(embeddings, labeled, 7, **given)
+    assert seen == [20, 20]
+    assert found.rows.tolist() == local.rows.tolist()
+    assert found.reasons == local.reasons

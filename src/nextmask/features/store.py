@@ -68,6 +68,7 @@ def embed_pool(
     store: EmbeddingStore,
     progress: Progress | None = None,
     segmenter: EncodingSegmenter | None = None,
+    compute: Callable[[int], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Embed a pool of ``count`` samples, one image in memory at a time; returns (count, dims) float32.
 
@@ -75,17 +76,22 @@ def embed_pool(
 
     ``load(row)`` returns the sample's image on the working grid, (channels, *spatial); slices as (channels, y, x).
     ``key`` stands for the content of the pool, and for the weights of the segmenter where the encoder uses one.
+    ``compute`` gives the vectors of `describing`, where other processes do that.
 
     Raises SelectionError for an encoder that does not exist or lacks its segmenter, DataError for an image that is not
     finite or that describes itself at another length than the others.
     """
     encoding = find_encoding(encoder_name)
-    encoder = encoding.encoder(segmenter)
+    found = compute or describing(encoder_name, load, segmenter)
+    return encoding.finish(store.embeddings(f"{encoder_name} {VERSION} {key}", count, None, found, progress))
 
-    def describe(row: int) -> np.ndarray:
-        return _described(encoder, load(row), row)
 
-    return encoding.finish(store.embeddings(f"{encoder_name} {VERSION} {key}", count, None, describe, progress))
+def describing(
+    encoder_name: str, load: Callable[[int], np.ndarray], segmenter: EncodingSegmenter | None = None
+) -> Callable[[int], np.ndarray]:
+    """Return what describes the image of a row by an encoder: row -> vector, before the pool as a whole finishes it."""
+    encoder = find_encoding(encoder_name).encoder(segmenter)
+    return lambda row: _described(encoder, load(row), row)
 
 
 def find_encoding(name: str) -> Encoding:

@@ -1,6 +1,8 @@
 """k-center in two stages: for pools that one pass, one memory or one machine cannot hold."""
 
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import pairwise, starmap
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,6 +16,9 @@ ROWS_PER_SHARD = 1_000_000
 """Samples that a shard holds at most unless the number of shards is given."""
 
 Others = Float[np.ndarray, "others dims"]
+First = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]
+Each = Callable[[First, Iterable[tuple[np.ndarray, np.ndarray]]], Iterable[tuple[np.ndarray, float]]]
+"""Runs the first stage on the embeddings and labels of every shard; gives what comes of each, in their order."""
 
 
 def two_stage_k_center(
@@ -39,18 +44,30 @@ def two_stage_k_center(
     Cost: that of k_center on each shard, one after the other, and on shards x n samples. Memory beside the memory map: that
     of k_center on one shard, a copy of the labeled rows, and shards x n rows.
     """
+    return in_two_stages(embeddings, labeled, n, rng=rng, shards=shards, each=starmap)
+
+
+def in_two_stages(
+    embeddings: Embeddings, labeled: Labeled, n: int, *, rng: np.random.Generator, shards: int | None, each: Each
+) -> Query:
+    """Answer as `two_stage_k_center` does, ``each`` running the first stage on every shard, wherever that may be."""
     parts = _parts(len(embeddings), shards)
     centres = np.ascontiguousarray(embeddings[labeled])
-    rows, radius = [], 0.0
-    for part in parts:
-        open_rows = int(np.count_nonzero(~labeled[part]))
-        if open_rows:
-            chain = _stage(embeddings[part], labeled[part], min(n, open_rows), rng, centres)
-            rows.append(part.start + chain.rows)
-            radius = max(radius, float(chain.radius[-1]))
-    finalists = np.sort(np.concatenate(rows))
+    open_parts = [part for part in parts if not labeled[part].all()]
+    first = partial(_finalists, n=n, rng=rng, centres=centres)
+    found = list(each(first, ((embeddings[part], labeled[part]) for part in open_parts)))
+    finalists = np.sort(np.concatenate([part.start + rows for part, (rows, _) in zip(open_parts, found, strict=True)]))
     chain = _stage(embeddings[finalists], np.zeros(len(finalists), dtype=bool), n, rng, centres)
+    radius = max(radius for _, radius in found)
     return _explained(chain, finalists[chain.rows], radius, len(parts), len(finalists))
+
+
+def _finalists(
+    embeddings: np.ndarray, labeled: np.ndarray, *, n: int, rng: np.random.Generator, centres: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Choose the finalists of one shard; return them with how far its samples are from the nearest centre at most."""
+    chain = _stage(embeddings, labeled, min(n, int(np.count_nonzero(~labeled))), rng, centres)
+    return chain.rows, float(chain.radius[-1])
 
 
 def first_stage(

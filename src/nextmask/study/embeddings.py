@@ -41,6 +41,20 @@ class Embedding:
     used: dict[str, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Describer:
+    """What describes the samples of a study: the image of a row, and the network that sees it, if the encoder has one.
+
+    ``key`` names all that the numbers depend on besides the encoder; ``used`` is what the ledger keeps of it.
+    """
+
+    encoder: str
+    image: Callable[[int], np.ndarray]
+    network: Any
+    key: str
+    used: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Embedder:
     """Embeds the pool of a study; everything it makes is kept below ``folder``, its cache.
@@ -69,9 +83,22 @@ class Embedder:
 
         An encoder that needs a segmenter is stood in for by "intensity" until there is one, and the ledger says so.
         """
+        found = self.describer(wanted, segmenter, load)
+        return self.collect(found), found.used
+
+    def collect(self, found: Describer, compute: Callable[[int], np.ndarray] | None = None) -> np.ndarray:
+        """Open the embeddings of a describer; make what is missing here, or take it from ``compute``, row -> vector."""
+        told, store = self._told(f"embedding ({found.encoder})"), EmbeddingStore(self.folder / "embeddings")
+        return embed_pool(
+            found.encoder, found.image, len(self.pool), found.key, store, told, segmenter=found.network, compute=compute
+        )
+
+    def describer(self, wanted: str, segmenter: StoredFile | None, load: Callable[[StoredFile], Any]) -> Describer:
+        """Open what describes the samples by an encoder; pretrain it where it needs that and was not."""
         encoding = find_encoding(wanted)
         encoder = "intensity" if encoding.needs == "segmenter" and segmenter is None else wanted
-        store, network, weights = self.store(), None, None
+        network, weights = None, None
+        self.store()
         made: dict[str, Any] = {}
         if encoder == wanted and encoding.needs == "segmenter":
             assert segmenter is not None
@@ -84,17 +111,11 @@ class Embedder:
             weights = digest_json(made)
         part = focus(self.region, self.labels, self.proxy, segmenter, load, self.truth)
         seen = {} if part.made["region"] == "whole" else {"region": {**part.made, "wanted": None}}
-        embeddings = embed_pool(
-            encoder,
-            part.image,
-            len(self.pool),
-            self.key({"encoder": encoder, "segmenter": weights, **seen}),
-            store,
-            self._told(f"embedding ({encoder})"),
-            segmenter=network,
-        )
         told = {} if self.region == "whole" else {"region": part.in_short}
-        return embeddings, {"encoder": encoder, "wanted": wanted, "segmenter": weights, **made, **told}
+        used = {"encoder": encoder, "wanted": wanted, "segmenter": weights, **made, **told}
+        return Describer(
+            encoder, part.image, network, self.key({"encoder": encoder, "segmenter": weights, **seen}), used
+        )
 
     def warm_start(self, start: str) -> WarmStart | None:
         """Open the weights that a training begins with: "scratch", a task, or a task "+decoder"."""

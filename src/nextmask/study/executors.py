@@ -108,13 +108,9 @@ def on_ray(work: Callable[[Job], None], jobs: Sequence[Job], *, threads: int, gp
 
     A job whose node dies is done again on another. Every node must see the files under the same paths.
     """
-    try:
-        import ray
-        from ray.exceptions import RayError
-    except ImportError as error:
-        raise StudyError(_absent("Ray", "ray")) from error
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False)
+    ray = ray_cluster()
+    from ray.exceptions import RayError
+
     remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=20)(work)
     waiting = {remote.remote(job): job for job in jobs}
     while waiting:
@@ -125,6 +121,17 @@ def on_ray(work: Callable[[Job], None], jobs: Sequence[Job], *, threads: int, gp
             except RayError as error:
                 wrong = error
             yield job, wrong
+
+
+def ray_cluster() -> Any:
+    """Return the module ray, connected: to what RAY_ADDRESS names, to what this machine is part of, or to one made here."""
+    try:
+        import ray
+    except ImportError as error:
+        raise StudyError(_absent("Ray", "ray")) from error
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    return ray
 
 
 def on_slurm(

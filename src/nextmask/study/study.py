@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from nextmask.study.annotations import AnnotationReport, Annotator, Drawn, MaskF
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
 from nextmask.study.config import StudyConfig, read_config, refuse_changed, write_config
 from nextmask.study.cost import estimated_minutes
-from nextmask.study.embeddings import Embedder, Embedding, Report
+from nextmask.study.embeddings import Describer, Embedder, Embedding, Report
 from nextmask.study.evaluation import Task, evaluate
 from nextmask.study.evidence import Evidence
 from nextmask.study.labels import Labels
@@ -234,16 +234,22 @@ class Study:
             self._ledger.append("queried", payload, after=head(events))
         return self.rounds[-1]
 
-    def embed(self, encoder: str | None = None) -> Embedding:
+    def embed(self, encoder: str | None = None, compute: Callable[[int], np.ndarray] | None = None) -> Embedding:
         """Place every sample of the pool by an encoder, the study's own if none is named; pretrain it where it needs that.
 
-        Nothing enters the ledger: queries make what they need themselves, and find what was made.
+        Nothing enters the ledger: queries make what they need themselves, and find what was made. ``compute``, row ->
+        vector, stands in for the encoder where other processes run it, as in `nextmask.study.shards`.
 
         Raises:
             SelectionError: the encoder does not exist, or a setting of its pretraining.
         """
+        found = self.describer(encoder)
+        return Embedding(self._embedder.collect(found, compute), found.used)
+
+    def describer(self, encoder: str | None = None) -> Describer:
+        """Open what describes samples by an encoder, its network loaded; for those who share the work among processes."""
         segmenter = self.rounds[-1].segmenter if self.rounds else None
-        return Embedding(*self._embedder.embed(encoder or self.config.encoder, segmenter, self.load_segmenter))
+        return self._embedder.describer(encoder or self.config.encoder, segmenter, self.load_segmenter)
 
     def annotate(
         self, annotator: Annotator | Path | str, *, replace: bool = False, author: str | None = None
