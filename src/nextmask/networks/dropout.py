@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from nextmask.networks.share import ALONE, Share
+
 
 def dropouts(network: nn.Module) -> list[nn.Dropout]:
     """List the layers of a network that drop anything."""
@@ -17,14 +19,15 @@ def dropouts(network: nn.Module) -> list[nn.Dropout]:
 
 
 @contextmanager
-def dropping(network: nn.Module, generator: Generator) -> Iterator[None]:
+def dropping(network: nn.Module, generator: Generator, share: Share = ALONE) -> Iterator[None]:
     """Let the dropout layers of a network drop what ``generator`` draws, whatever mode the network is in.
 
     PyTorch's own layers draw from its global generator, and only in training mode, in which normalisation would follow the
     batch too. Here every other layer stays as it is, and so does all global state. ``generator`` lives on the network's device.
+    Where several processes ``share`` a batch, each drops what one alone would drop in its part.
     """
     layers = [(layer, layer.training) for layer in dropouts(network)]
-    hooks = [layer.register_forward_hook(partial(_drop, generator)) for layer, _ in layers]
+    hooks = [layer.register_forward_hook(partial(_drop, generator, share)) for layer, _ in layers]
     try:
         for layer, _ in layers:
             layer.eval()  # does nothing by itself, then
@@ -36,6 +39,7 @@ def dropping(network: nn.Module, generator: Generator) -> Iterator[None]:
             layer.train(mode)
 
 
-def _drop(generator: Generator, layer: nn.Dropout, _: Any, values: Tensor) -> Tensor:
-    kept = torch.rand(values.shape, generator=generator, device=values.device) >= layer.p
+def _drop(generator: Generator, share: Share, layer: nn.Dropout, _: Any, values: Tensor) -> Tensor:
+    shape = (len(values) * share.count, *values.shape[1:])
+    kept = share.own(torch.rand(shape, generator=generator, device=values.device)) >= layer.p
     return values * kept / (1 - layer.p)

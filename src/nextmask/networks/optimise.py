@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nextmask.networks.share import ALONE, Share
+
 LARGEST_GRADIENT = 5.0
 CHECKED_EVERY = 25
 """Iterations between looks at the loss: on an accelerator a look waits for everything that is queued."""
@@ -38,17 +40,25 @@ def _warm_up_and_cosine(i: int, iterations: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (i - warm) / max(1, iterations - warm)))
 
 
-def descend(network: nn.Module, optimiser: torch.optim.Optimizer, losses: Iterable[Tensor], count: int = 1) -> Tensor:
+def descend(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    losses: Iterable[Tensor],
+    count: int = 1,
+    share: Share = ALONE,
+) -> Tensor:
     """Move the weights one step down the mean of ``count`` losses, its gradient cut to LARGEST_GRADIENT; return its value.
 
     The losses may be made one at a time: each is taken back through the network before the next is asked for. The value is
-    not a number where the gradient was not finite, although the loss may have been: the weights are lost then.
+    not a number where the gradient was not finite, although the loss may have been: the weights are lost then. Processes that
+    ``share`` the batches make the same step, down the sum of their gradients.
     """
     optimiser.zero_grad(set_to_none=True)
     total = torch.zeros(())
     for loss in losses:
         (loss / count).backward()
         total = total.to(loss.device) + loss.detach() / count
+    share.add_up(weight.grad for weight in network.parameters())
     norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
     optimiser.step()
     return total + 0 * norm

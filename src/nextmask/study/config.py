@@ -177,6 +177,9 @@ class StudyConfig(BaseModel):
         None, description="CT window in Hounsfield units, if not the derived one"
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
+    devices: int = Field(
+        1, ge=1, description="GPUs that train one network together; more than one needs nextmask[multigpu]"
+    )
     cache: str = Field("cache", description="folder of what can be made anew; may be deleted at any time")
 
     @field_validator("measure")

@@ -15,7 +15,7 @@ from nextmask.study.rounds import Round, StoredFile
 if TYPE_CHECKING:
     from nextmask.training.learner import Learner, TrainingTask
 
-OF_LEARNERS = ("start", "objectives", "members", "snapshots")
+OF_LEARNERS = ("start", "objectives", "members", "snapshots", "devices")
 """Settings of study.toml that not every learner can follow; one says which it does by its attribute ``settings``."""
 
 

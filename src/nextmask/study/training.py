@@ -114,6 +114,7 @@ class Trainer:
             starts=starts,
             members=self.config.members,
             spacing=self.labels.typical_spacing(config.dimensions),
+            devices=self.config.devices,
         )
 
     @property

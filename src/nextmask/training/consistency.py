@@ -47,7 +47,7 @@ def unimatch(step: Step) -> Tensor:
     https://arxiv.org/abs/2208.09910, with its weights: a quarter for each strong view, half for the dropped features.
     """
     activations = encode(step.networks.student, step.laid_out(step.unlabeled_images))
-    perturbed = decode(expanding(step.networks.student), drop_channels(activations, step)).float()
+    perturbed = step.share.whole(decode(expanding(step.networks.student), drop_channels(activations, step))).float()
     return 0.25 * _strong(step) + 0.25 * _strong(step) + 0.5 * _sure_loss(perturbed, step.expected)
 
 
@@ -101,9 +101,13 @@ def cross_pseudo(step: Step) -> Tensor:
     Chen et al., "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision", CVPR 2021,
     https://arxiv.org/abs/2106.01226.
     """
-    other = step.networks.others["second_network"]
-    of_masks = other(step.laid_out(step.images)).float()
-    mine, others = step.student(step.unlabeled_images), other(step.laid_out(step.unlabeled_images)).float()
+    second = step.networks.others["second_network"]
+
+    def other(images: Tensor) -> Tensor:
+        return step.share.whole(second(step.laid_out(images))).float()
+
+    of_masks = other(step.images)
+    mine, others = step.student(step.unlabeled_images), other(step.unlabeled_images)
     agreed = cross_entropy(mine, _likeliest(others)) + cross_entropy(others, _likeliest(mine))
     return cross_entropy(of_masks, step.masks) + dice(of_masks, step.masks) + agreed
 

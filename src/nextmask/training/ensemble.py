@@ -11,7 +11,7 @@ from nextmask.networks.warm_start import WarmStart
 from nextmask.training.config import TrainConfig
 from nextmask.training.labeled import LoadSample
 from nextmask.training.predict import Segmenter
-from nextmask.training.train import fit
+from nextmask.training.several import fit_on
 
 Progress = Callable[[int, int], None]
 
@@ -25,17 +25,19 @@ def fit_members(
     folder: Path,
     starts: Sequence[WarmStart | None] = (None,),
     progress: Progress | None = None,
+    devices: int = 1,
     **options: Any,
 ) -> Segmenter:
     """Train so many networks, each from a seed of its own, one after another; return them as one segmenter.
 
     The first is what `fit` gives for ``seed``. ``starts`` are taken in turn. In ``folder`` each keeps its state, finished ones
-    too, so that an interrupted training goes on where it was; the caller deletes it. ``options`` are those of `fit`.
+    too, so that an interrupted training goes on where it was; the caller deletes it. ``options`` are those of `fit_on`.
     Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using deep ensembles", NeurIPS 2017,
     https://arxiv.org/abs/1612.01474.
     """
     trained = [
-        fit(
+        fit_on(
+            devices,
             samples,
             config,
             seed=[*seed, k] if k else seed,

@@ -25,8 +25,8 @@ class TrainingTask:
     with what the last round's segmenter was sure of. ``config`` is what nextmask derived for its own network; another learner
     takes of it what it can use, at least ``dimensions``, ``channels`` and ``classes`` (background included). ``starts`` are
     weights to begin with, one per member in turn. ``spacing`` are the millimetres from voxel to voxel of the pool's typical
-    image, None where they are unknown. ``folder`` keeps what an interrupted training needs to go on; it is deleted when the
-    round has its segmenter.
+    image, None where they are unknown. ``devices`` are to train one network together. ``folder`` keeps what an interrupted
+    training needs to go on; it is deleted when the round has its segmenter.
     """
 
     samples: Sequence[LoadSample]
@@ -40,6 +40,7 @@ class TrainingTask:
     starts: Sequence[WarmStart | None] = field(default=(None,))
     members: int = 1
     spacing: tuple[float, ...] | None = None
+    devices: int = 1
 
 
 class Predicts(Protocol):
@@ -63,8 +64,8 @@ class Learner(Protocol):
 
     Four methods, nothing to inherit: ``fit`` trains anew, ``save`` writes a segmenter into one file, ``load`` reads it back,
     and ``describe`` is what the ledger keeps of it: plain values. Two attributes are optional: ``name``, by which the ledger
-    knows who can open a segmenter (its class if not given), and ``settings``: which of start, objectives, members and snapshots
-    of study.toml it follows (none if not given; setting one of the others is then an error).
+    knows who can open a segmenter (its class if not given), and ``settings``: which of start, objectives, members, snapshots
+    and devices of study.toml it follows (none if not given; setting one of the others is then an error).
     """
 
     def fit(self, task: TrainingTask, progress: Callable[[int, int], None] | None = None) -> Any: ...
@@ -77,7 +78,7 @@ class UNetLearner:
     """nextmask's own learner: a residual U-Net, or an ensemble of them."""
 
     name = "unet"
-    settings = ("start", "objectives", "members", "snapshots")
+    settings = ("start", "objectives", "members", "snapshots", "devices")
 
     def fit(self, task: TrainingTask, progress: Callable[[int, int], None] | None = None) -> Segmenter:
         """Train ``task.members`` networks by the objectives of the configuration."""
@@ -92,6 +93,7 @@ class UNetLearner:
             device=task.device,
             unlabeled=task.unlabeled,
             pseudo=task.pseudo,
+            devices=task.devices,
         )
 
     def save(self, segmenter: Segmenter, path: Path) -> None:

@@ -48,7 +48,7 @@ def soft_dmpls(step: Step) -> Tensor:
 
 def _mixed(step: Step, *, hard: bool) -> Tensor:
     levels = step.networks.others["second_decoder"].children()
-    other = decode(levels, drop_channels(step.activations, step)).float()
+    other = step.share.whole(decode(levels, drop_channels(step.activations, step))).float()
     share = torch.rand((), generator=step.generator, device=other.device)
     with torch.no_grad():
         mixed = share * torch.softmax(step.logits, dim=1) + (1 - share) * torch.softmax(other, dim=1)
@@ -62,8 +62,8 @@ def drop_channels(activations: list[Tensor], step: Step) -> list[Tensor]:
     """Set a random half of the channels of every image to 0 on each level, and double the others."""
     dropped = []
     for values in activations:
-        shape = (*values.shape[:2], *[1] * (values.ndim - 2))
-        kept = torch.rand(shape, generator=step.generator, device=values.device) >= DROPPED
+        shape = (len(values) * step.share.count, values.shape[1], *[1] * (values.ndim - 2))
+        kept = step.share.own(torch.rand(shape, generator=step.generator, device=values.device)) >= DROPPED
         dropped.append(values * kept / (1 - DROPPED))
     return dropped
 

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from nextmask.networks.running import memory_format
+from nextmask.networks.share import ALONE, Share
 from nextmask.networks.unet import decode, encode, expanding
 from nextmask.training.config import TrainConfig
 
@@ -51,6 +52,8 @@ class Step:
     ``images`` (batch, channels, *patch) float32 and ``masks`` (batch, *patch) uint8, 255 = ignore, are annotated;
     ``unlabeled`` (batch, channels, *patch) are not, and are only moved about, not changed in intensity; ``pseudo`` are
     images and masks that an earlier segmenter predicted. ``generator`` gives every random number that an objective needs.
+    Batches are whole wherever they are; where several processes ``share`` them, the network sees the own part only, and
+    ``activations`` are of that part.
     """
 
     networks: Networks
@@ -61,6 +64,7 @@ class Step:
     pseudo: tuple[Tensor, Tensor] | None
     generator: Generator
     i: int = 0
+    share: Share = ALONE
 
     @cached_property
     def activations(self) -> list[Tensor]:
@@ -70,7 +74,7 @@ class Step:
     @cached_property
     def logits(self) -> Tensor:
         """What the student says of the annotated images, (batch, classes, *patch) float32."""
-        return decode(expanding(self.networks.student), self.activations).float()
+        return self.share.whole(decode(expanding(self.networks.student), self.activations)).float()
 
     @cached_property
     def expected(self) -> Tensor:
@@ -86,13 +90,12 @@ class Step:
     @torch.no_grad()
     def predicted(self, images: Tensor) -> Tensor:
         """Return probabilities of the kept network, float32, without gradient; an average drops nothing."""
-        return torch.softmax(self.networks.kept(self.laid_out(images)).float(), dim=1)
+        return torch.softmax(self.share.whole(self.networks.kept(self.laid_out(images))).float(), dim=1)
 
     def student(self, images: Tensor) -> Tensor:
         """Return the student's logits of images, float32."""
-        logits: Tensor = self.networks.student(self.laid_out(images))
-        return logits.float()
+        return self.share.whole(self.networks.student(self.laid_out(images))).float()
 
     def laid_out(self, images: Tensor) -> Tensor:
-        """Lay images out as the network wants them."""
-        return images.contiguous(memory_format=memory_format(self.config, images.device))
+        """Take the images that this process runs the network on, laid out as the network wants them."""
+        return self.share.own(images).contiguous(memory_format=memory_format(self.config, images.device))

@@ -24,6 +24,7 @@ from nextmask.networks.device import choose_device
 from nextmask.networks.dropout import dropping
 from nextmask.networks.optimise import CHECKED_EVERY, adamw, descend, set_rate, torch_seed
 from nextmask.networks.running import autocast, place
+from nextmask.networks.share import ALONE, Share
 from nextmask.networks.unet import build_unet
 from nextmask.networks.warm_start import WarmStart, load_into
 from nextmask.networks.weights import read_stored, save_tensors
@@ -49,6 +50,7 @@ def fit(
     checkpoint_seconds: float = 20.0,
     start: WarmStart | None = None,
     progress: Callable[[int, int], None] | None = None,
+    share: Share = ALONE,
 ) -> Segmenter:
     """Train a segmenter on labeled samples, and on what else the configuration's objectives make use of.
 
@@ -59,7 +61,7 @@ def fit(
     What iteration i draws depends on ``seed`` and i alone. With ``checkpoint`` the state is written there every
     ``checkpoint_seconds`` and at the end, and a training of the same configuration, seed and masks that was interrupted
     goes on from it to the very weights of an uninterrupted one (on a CPU with the same number of threads). The caller
-    deletes it.
+    deletes it. Processes that ``share`` the batches call this alike, and the first one writes (`nextmask.training.several`).
 
     Raises TrainingError without samples, for a sample without annotation, with a class that the configuration does not
     know, or with values that are not finite; for objectives that do not exist or lack what they need; if the loss stops
@@ -74,6 +76,7 @@ def fit(
         config,
         seed,
         where,
+        share,
     )
     networks = _build(config, seed, start, where)
     optimiser = adamw(networks.trained, config.learning_rate, config.weight_decay)
@@ -85,7 +88,7 @@ def fit(
     for i in range(first, config.iterations):
         place, length = _cycle(i, config)
         set_rate(optimiser, config.learning_rate, place, length)
-        loss = descend(networks.trained, optimiser, _losses(networks, drawing, i), config.accumulate)
+        loss = descend(networks.trained, optimiser, _losses(networks, drawing, i), config.accumulate, share)
         networks.follow(config.average, i)
         last = i == config.iterations - 1
         due = last or time.monotonic() - written >= checkpoint_seconds
@@ -93,7 +96,7 @@ def fit(
             _refuse_not_finite(loss, i, config)
         if place == length - 1 and not last:
             snapshots.append(deepcopy(networks.kept).eval())
-        if checkpoint is not None and due:
+        if checkpoint is not None and due and share.rank == 0:
             state = _state(networks, optimiser, snapshots)
             save_tensors({"key": key, **state, "iteration": i + 1}, checkpoint)
             written = time.monotonic()
@@ -147,6 +150,7 @@ class _Drawing:
     config: TrainConfig
     seed: Sequence[int]
     where: torch.device
+    share: Share
 
     @property
     def needs(self) -> set[str | None]:
@@ -167,6 +171,7 @@ class _Drawing:
             self._augmented(self.pseudo, [*self.seed, _PSEUDO], number, generator) if self.pseudo else None,
             generator,
             i,
+            self.share,
         )
 
     def _augmented(
@@ -202,7 +207,7 @@ def _losses(networks: Networks, drawing: _Drawing, i: int) -> Iterator[Tensor]:
     config = drawing.config
     for part in range(config.accumulate):
         step = drawing.batch(networks, i, part)
-        with dropping(networks.trained, step.generator), autocast(config, drawing.where):
+        with dropping(networks.trained, step.generator, drawing.share), autocast(config, drawing.where):
             loss = _weighted_sum(step)
         yield loss
 
