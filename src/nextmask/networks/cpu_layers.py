@@ -41,7 +41,9 @@ class NormPReLU(nn.Module):
 
     def __init__(self, block: nn.Sequential) -> None:
         super().__init__()
-        self.A: nn.PReLU = block.A
+        activation = block.get_submodule("A")
+        assert isinstance(activation, nn.PReLU)  # else the block would have stayed
+        self.A = activation
 
     def forward(self, values: Tensor) -> Tensor:
         """Apply it to (batch, channels, *spatial); elsewhere than on a CPU in float32 as PyTorch does."""
