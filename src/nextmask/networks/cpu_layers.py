@@ -6,7 +6,7 @@ of a PReLU is not vectorised: together a third of a step of training in float32.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,9 @@ class NormPReLU(nn.Module):
 
     def __init__(self, block: nn.Sequential) -> None:
         super().__init__()
-        self.A = cast(nn.PReLU, block.get_submodule("A"))
+        activation = block.get_submodule("A")
+        assert isinstance(activation, nn.PReLU)  # else the block would have stayed
+        self.A = activation
 
     def forward(self, values: Tensor) -> Tensor:
         """Apply it to (batch, channels, *spatial); elsewhere than on a CPU in float32 as PyTorch does."""
