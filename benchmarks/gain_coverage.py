@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nextmask.study.statistics import gain_of_next
+from nextmask.statistics import gain_of_next
 
 HERE = Path(__file__).parent
 CURVES = {"fast": (0.9, 2.0, 0.8), "slow": (0.85, 1.0, 0.3), "flat": (0.8, 0.0, 1.0), "ended": (0.85, 30.0, 2.0)}

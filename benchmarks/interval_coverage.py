@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nextmask.study.statistics import interval_of_mean
+from nextmask.statistics import interval_of_mean
 
 SEEDS, PATIENTS, DRAWS = (2, 3, 5, 10), (10, 40), 1000
 MODELS = {

@@ -207,7 +207,7 @@ def test_a_benchmark_that_is_interrupted_reports_what_there_is(run, here, monkey
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nextmask.study.benchmark.run_benchmark", interrupted)
+    monkeypatch.setattr("nextmask.benchmark.units.run_benchmark", interrupted)
     (here / "b.toml").write_text(BENCHMARK)
     assert run("benchmark b.toml --workers 0")[0] != 0
     assert "2 of 2 units are not done" in (here / "b" / "report.html").read_text()
@@ -225,7 +225,7 @@ def test_a_benchmark_whose_units_fail_ends_with_code_1_and_says_why(run, here):
 
 def test_a_recipe_says_who_stands_in_for_missing_images_and_is_a_benchmark(run, here, monkeypatch):
     played = []
-    monkeypatch.setattr("nextmask.study.benchmark.run_benchmark", lambda made, *_: played.extend(made.jobs))
+    monkeypatch.setattr("nextmask.benchmark.units.run_benchmark", lambda made, *_: played.extend(made.jobs))
     code, out, _ = run("recipe saal --data nowhere --folder recipes --workers 0")
     assert (code, len(played)) == (0, 6)
     assert "Drawn patients stand in for skin" in out

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import typer
 
+from nextmask.benchmark.grid import Arm, BenchmarkConfig, units
+from nextmask.benchmark.results import OF_CASE, OF_ROUND, OF_UNIT
 from nextmask.cli import app
 from nextmask.features.encoders import ENCODERS
 from nextmask.selection import STRATEGIES
 from nextmask.selection.types import EVIDENCE
 from nextmask.study.config import StudyConfig
 from nextmask.study.evaluation import METRICS
-from nextmask.study.grid import Arm, BenchmarkConfig, units
 from nextmask.study.learners import LEARNERS
-from nextmask.study.results import OF_CASE, OF_ROUND, OF_UNIT
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,9 +18,11 @@ MAY_IMPORT = {
     "networks": {"errors", "data"},
     "features": {"errors", "data", "networks"},
     "training": {"errors", "data", "networks"},
-    "study": {"errors", "data", "selection", "networks", "features", "training"},
-    "console": {"data", "study"},
-    "cli": {"errors", "console", "study"},
+    "statistics": {"errors"},
+    "study": {"errors", "data", "selection", "networks", "features", "training", "statistics"},
+    "benchmark": {"errors", "data", "selection", "features", "statistics", "study"},
+    "console": {"data", "study", "benchmark"},
+    "cli": {"errors", "console", "study", "benchmark"},
 }
 PURE = {"torch", "monai", "pathlib", "logging", "pydantic", "sqlalchemy"}
 """What selection never touches: arrays in, rows out."""

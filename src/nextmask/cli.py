@@ -32,7 +32,7 @@ from nextmask.console import (
 from nextmask.errors import NextmaskError
 
 if TYPE_CHECKING:
-    from nextmask.study.benchmark import Benchmark
+    from nextmask.benchmark.units import Benchmark
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -311,7 +311,7 @@ def benchmark(
     ] = False,
 ) -> None:
     """Play many simulated studies; interrupt it, and the same command goes on. Writes results.csv and report.html."""
-    from nextmask.study.benchmark import open_benchmark
+    from nextmask.benchmark.units import open_benchmark
 
     if status:
         print_benchmark(open_benchmark(file, folder), workers or 1)
@@ -331,8 +331,8 @@ def recipe(
     on: Annotated[str, typer.Option(help="where units run: local, ray or slurm")] = "local",
 ) -> None:
     """Play a published system as a benchmark; on drawn patients where its images are not there."""
-    from nextmask.study.recipes import fill_in
-    from nextmask.study.recipes_page import write_recipes_page
+    from nextmask.benchmark.recipes import fill_in
+    from nextmask.benchmark.recipes_page import write_recipes_page
 
     file, drawn = fill_in(name, data, folder)
     if drawn:
@@ -345,8 +345,8 @@ def recipe(
 
 def _play(file: Path, folder: Path | None, workers: int | None, on: str) -> None:
     """Play what is missing of a benchmark, and write its tables."""
-    from nextmask.study.benchmark import devices, make_benchmark, run_benchmark
-    from nextmask.study.executors import choose_executor, usual_workers
+    from nextmask.benchmark.executors import choose_executor, usual_workers
+    from nextmask.benchmark.units import devices, make_benchmark, run_benchmark
 
     with progress() as report:
         made = make_benchmark(file, folder, report)
@@ -368,7 +368,7 @@ def _play(file: Path, folder: Path | None, workers: int | None, on: str) -> None
 
 
 def _report_benchmark(made: Benchmark) -> None:
-    from nextmask.study.benchmark_report import write_benchmark_report
+    from nextmask.benchmark.report import write_benchmark_report
 
     out.print(f"Report: {write_benchmark_report(made)}", soft_wrap=True)
 

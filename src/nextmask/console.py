@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
+    from nextmask.benchmark.units import Benchmark, Job
     from nextmask.data.scan import Problem
-    from nextmask.study.benchmark import Benchmark, Job
     from nextmask.study.embeddings import Embedding
     from nextmask.study.rounds import Round
     from nextmask.study.study import Report, Study
@@ -155,7 +155,7 @@ def following(benchmark: Benchmark, workers: int) -> Iterator[Callable[[Job, Bas
 
 def print_benchmark(benchmark: Benchmark, workers: int) -> int:
     """Print where a benchmark stands, and why units failed; return how many did."""
-    from nextmask.study.standing import by_other_code, failed
+    from nextmask.benchmark.standing import by_other_code, failed
 
     out.print(benchmark_table(benchmark, workers))
     others = by_other_code(benchmark)
@@ -171,7 +171,7 @@ def print_benchmark(benchmark: Benchmark, workers: int) -> int:
 
 def benchmark_table(benchmark: Benchmark, workers: int, elapsed: float | None = None) -> Table:
     """Lay out how many units of each arm are done, running, failed and waiting, and how long that takes."""
-    from nextmask.study.standing import STATES, standing, together
+    from nextmask.benchmark.standing import STATES, standing, together
 
     rows = standing(benchmark)
     names = [Column(name, overflow="fold") for name in ("study", "arm")]  # two arms may differ in their last letters

@@ -10,12 +10,15 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from nextmask.data.pool import IGNORE
 
+STYLE = Path(__file__).with_name("figures.css.jinja")
+"""Colours of figures, of light and of dark pages."""
 COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 """Colours of classes 1, 2, ...: those of Okabe and Ito (2008), https://jfly.uni-koeln.de/color, that colour-blind
 readers tell apart. They repeat from class 8 on."""

@@ -26,6 +26,7 @@ from nextmask.study.figures import (
 from nextmask.study.pool_map import ALONG, PoolMap
 from nextmask.study.trust import in_words, trust_row
 
+HERE = Path(__file__).parent
 MOST_PICTURES = 60
 """A report shows at most this many pictures, so that it stays a file that one can mail."""
 
@@ -120,15 +121,15 @@ class _Headline:
 
 def render_report(content: ReportContent, path: Path) -> None:
     """Write ``content`` as one HTML file that loads nothing from anywhere; parents are made, an old file replaced."""
-    write_text(path, page_of("report.html.jinja", _view(content)))
+    write_text(path, page_of(HERE / "report.html.jinja", _view(content)))
 
 
-def page_of(template: str, view: Mapping[str, object]) -> str:
-    """Fill in one of the templates that lie beside this file; all text is escaped."""
+def page_of(template: Path, view: Mapping[str, object]) -> str:
+    """Fill in a template, which may include those beside it and beside this file; all text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([template.parent, HERE]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -136,7 +137,7 @@ def page_of(template: str, view: Mapping[str, object]) -> str:
     )
     environment.filters["shorten"] = shorten
     # File names need not be valid Unicode; a report of them has to be.
-    return environment.get_template(template).render(view).encode("utf-8", "replace").decode("utf-8")
+    return environment.get_template(template.name).render(view).encode("utf-8", "replace").decode("utf-8")
 
 
 def _view(content: ReportContent) -> dict[str, object]:

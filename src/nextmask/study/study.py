@@ -238,7 +238,7 @@ class Study:
         """Place every sample of the pool by an encoder, the study's own if none is named; pretrain it where it needs that.
 
         Nothing enters the ledger: queries make what they need themselves, and find what was made. ``compute``, row ->
-        vector, stands in for the encoder where other processes run it, as in `nextmask.study.shards`.
+        vector, stands in for the encoder where other processes run it, as in `nextmask.benchmark.shards`.
 
         Raises:
             SelectionError: the encoder does not exist, or a setting of its pretraining.

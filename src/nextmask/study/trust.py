@@ -13,10 +13,10 @@ from nextmask.data.preprocess import Placement, resize
 from nextmask.selection.measures import dense_measures, grown, mean_over, predicted_foreground
 from nextmask.selection.measures.distance import Spacing
 from nextmask.selection.measures.reductions import RADIUS
+from nextmask.statistics import Interval, area_under_risk_coverage, auroc, gain_of_next, rank_correlation
+from nextmask.statistics.gain import PARAMETERS
 from nextmask.study.rounds import Round, labeled_after, mean_dice
 from nextmask.study.scores import MEASURES_OF_MEMBERS
-from nextmask.study.statistics import Interval, area_under_risk_coverage, auroc, gain_of_next, rank_correlation
-from nextmask.study.statistics.gain import PARAMETERS
 
 LITTLE = 0.01
 """A gain in Dice that would hardly matter; the margin of a benchmark unless it sets its own."""

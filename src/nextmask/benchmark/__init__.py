@@ -1,0 +1,1 @@
+"""Many simulated studies, compared: units of work, where they run, what came of them."""
