@@ -16,7 +16,7 @@ from filelock import FileLock
 from nextmask.data.files import atomically, digest, digest_json, discard_temporaries, write_text
 from nextmask.study.versions import versions
 
-VERSION = 1
+VERSION = 2
 """Part of every key; raised when the same content would give other weights."""
 DECISIVE = ("nextmask", "torch", "monai")
 """Packages of which another version may give other weights."""
