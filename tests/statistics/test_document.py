@@ -9,7 +9,7 @@ import pytest
 
 from nextmask import statistics
 
-TEXT = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_seeds_is_what_the_code_computes():
