@@ -141,20 +141,20 @@ def test_options_reach_the_strategy_and_the_ledger(run, here):
 
 
 def test_an_interruption_says_how_to_go_on_and_the_same_command_does(run, here, monkeypatch):
-    from nextmask.training import ensemble
+    from nextmask.training import several
 
     run(NEW)
     run("query heart -n 2 --strategy random")
     run("annotate heart --from patients/masks")
-    real = ensemble.fit
+    real = several.fit
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ensemble, "fit", interrupted)
+    monkeypatch.setattr(several, "fit", interrupted)
     code, _, err = run("train heart")
     assert (code, "the same command goes on" in err) == (130, True)
-    monkeypatch.setattr(ensemble, "fit", real)
+    monkeypatch.setattr(several, "fit", real)
     assert run("train heart")[0] == 0
 
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "training": {"errors", "data", "networks"},
     "statistics": {"errors"},
     "study": {"errors", "data", "selection", "networks", "features", "training", "statistics"},
-    "benchmark": {"errors", "data", "selection", "features", "statistics", "study"},
+    "benchmark": {"errors", "data", "selection", "networks", "features", "statistics", "study"},
     "console": {"data", "study", "benchmark"},
     "cli": {"errors", "console", "study", "benchmark"},
 }

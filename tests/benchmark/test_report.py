@@ -15,6 +15,7 @@ from PIL import Image
 from tests.benchmark.made_benchmark import CLASSES, config_of, dice_of, made
 from tests.study.test_report_html import Page
 
+from nextmask.benchmark import report
 from nextmask.benchmark.arm_picks import Picks, picks_of
 from nextmask.benchmark.report import finite, write_benchmark_report
 from nextmask.benchmark.units import Benchmark, open_benchmark
@@ -112,7 +113,7 @@ def test_the_numbers_are_those_of_the_units(whole):
 
 def test_fg_eff_stands_beside_the_areas_and_among_the_comparisons(tmp_path, monkeypatch):
     picks = Picks(1, 1, 80, 8000, (), (), {}, {}, CLASSES, ())
-    monkeypatch.setattr(benchmark_report, "picks_of", lambda jobs, played: picks)
+    monkeypatch.setattr(report, "picks_of", lambda jobs, played: picks)
     benchmark = made(tmp_path, config_of(full_score=0.95))
     text = page(benchmark).text
     rates = {row["arm"]: float(row["mean"]) for row in table(benchmark, "comparisons") if row["measure"] == "fg_eff"}

@@ -23,7 +23,7 @@ from nextmask.benchmark.units import Benchmark, make_benchmark, open_benchmark, 
 from nextmask.errors import StudyError
 from nextmask.study.cost import estimated_minutes
 from nextmask.study.study import Study
-from nextmask.training import ensemble
+from nextmask.training import several
 
 TIMES = ("select_seconds", "train_seconds", "evaluate_seconds", "shared", "peak_mb")
 """What may differ between two runs of the same benchmark."""
@@ -62,13 +62,13 @@ def played(made_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trainings(monkeypatch):
     """A list that grows by the seed of each training that is done."""
-    done, real = [], ensemble.fit
+    done, real = [], several.fit
 
     def counted(*args, **options):
         done.append(tuple(options["seed"]))
         return real(*args, **options)
 
-    monkeypatch.setattr(ensemble, "fit", counted)
+    monkeypatch.setattr(several, "fit", counted)
     return done
 
 
@@ -308,7 +308,7 @@ def test_settings_that_cannot_be_are_said_before_anything_is_played(file):
 
 def play_and_die(file: Path, log: Path, at: int) -> None:
     """Play in this process, note every training that begins, and kill this process within the ``at``-th."""
-    real, begun = ensemble.fit, 0
+    real, begun = several.fit, 0
 
     def counted(*args: Any, **options: Any) -> Any:
         nonlocal begun
@@ -319,7 +319,7 @@ def play_and_die(file: Path, log: Path, at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **options)
 
-    ensemble.fit = counted
+    several.fit = counted
     play(file)
 
 

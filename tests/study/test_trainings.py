@@ -9,7 +9,7 @@ import pytest
 
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
-from nextmask.training import ensemble
+from nextmask.training import several
 
 PLAY: dict[str, Any] = {"strategy": "random", "query_size": [3], "seed": 4}
 
@@ -17,13 +17,13 @@ PLAY: dict[str, Any] = {"strategy": "random", "query_size": [3], "seed": 4}
 @pytest.fixture
 def trainings(monkeypatch):
     """A list that grows by the seed of each training that is done."""
-    done, real = [], ensemble.fit
+    done, real = [], several.fit
 
     def counted(*args, **options):
         done.append(options["seed"])
         return real(*args, **options)
 
-    monkeypatch.setattr(ensemble, "fit", counted)
+    monkeypatch.setattr(several, "fit", counted)
     return done
 
 
