@@ -13,7 +13,7 @@ test: .venv/installed-dev
 
 # With the optional parts that can be installed here; the tests of the others are skipped.
 test-all: .venv/installed-dev
-	-$(BIN)/python -m pip install --quiet --editable ".[ray,slurm]" --constraint constraints.txt
+	-$(BIN)/python -m pip install --quiet --editable ".[ray,slurm,multigpu]" --constraint constraints.txt
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev
