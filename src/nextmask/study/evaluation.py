@@ -22,7 +22,7 @@ from nextmask.data.scan import fingerprint
 from nextmask.errors import StudyError
 from nextmask.study.cohort import Cohort
 from nextmask.study.rounds import StoredFile
-from nextmask.study.trust import measure_of_one, ranking, said_of_case
+from nextmask.study.trust import measure_of_one, plain, ranking, said_of_case
 from nextmask.training.metrics import ClassScore, score_case, summarise
 
 VERSION = 2
@@ -112,7 +112,7 @@ def _score(task: Task, segmenter: Any, row: int) -> dict[str, Any]:
     scores = score_case(prediction, reference, task.classes, scan.geometry.spacing)
     return {
         "scores": [
-            {"class": score.name, **{name: _plain(getattr(score, name)) for name in METRICS}} for score in scores
+            {"class": score.name, **{name: plain(getattr(score, name)) for name in METRICS}} for score in scores
         ],
         **said_of_case(probabilities, prediction, reference, placement, spacings, task.measure),
     }
@@ -124,16 +124,11 @@ def _dice(scored: Mapping[str, Any]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _plain(value: float | None) -> float | None:
-    """Write "not a number" (a class that is absent and was not predicted) and "unknown spacing" both as null."""
-    return None if value is None or not np.isfinite(value) else round(float(value), 6)
-
-
 def _means(scored: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Average each metric of each class over the cases; say in how many a class was neither there nor predicted."""
     classes = summarise([[_as_score(line) for line in case] for case in scored])
     return {
-        "scores": {each.name: {metric: _plain(getattr(each, metric)) for metric in METRICS} for each in classes},
+        "scores": {each.name: {metric: plain(getattr(each, metric)) for metric in METRICS} for each in classes},
         "absent": {each.name: each.absent for each in classes},
     }
 

@@ -63,8 +63,8 @@ def said_of_case(
     annotated = reference != IGNORE
     near = grown((prediction > 0) | ((reference > 0) & annotated), RADIUS, on_image) & annotated
     return {
-        "uncertainty": _plain(mean_over(unsure, around if around.any() else None)),
-        "error_auroc": _plain(auroc(brought_back[near], (prediction != reference)[near])),
+        "uncertainty": plain(mean_over(unsure, around if around.any() else None)),
+        "error_auroc": plain(auroc(brought_back[near], (prediction != reference)[near])),
     }
 
 
@@ -82,9 +82,9 @@ def ranking(cases: Sequence[Mapping[str, Any]], measure: str) -> dict[str, Any]:
         "measure": measure_of_one(measure),
         "patients": len(risk),
         "rank": _bounds(rank),
-        "aurc": _plain(area),
-        "excess_aurc": _plain(excess),
-        "error_auroc": _plain(errors.mean()) if len(errors) else None,
+        "aurc": plain(area),
+        "excess_aurc": plain(excess),
+        "error_auroc": plain(errors.mean()) if len(errors) else None,
     }
 
 
@@ -193,7 +193,7 @@ def _by_patient(cases: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
 
 
 def _bounds(found: Interval) -> dict[str, float | None]:
-    return {name: _plain(getattr(found, name)) for name in ("estimate", "lower", "upper")}
+    return {name: plain(getattr(found, name)) for name in ("estimate", "lower", "upper")}
 
 
 def _ends(found: Kept, decimals: int) -> str:
@@ -204,6 +204,6 @@ def _number(value: float | None) -> str:
     return "not known" if value is None else f"{value:.3f}"
 
 
-def _plain(value: float | None) -> float | None:
+def plain(value: float | None) -> float | None:
     """Round, and write what is not known as None."""
     return None if value is None or not np.isfinite(value) else round(float(value), 6)
