@@ -183,7 +183,7 @@ def one(task: Task, pool: OnePool, contestant: str, settings: Settings) -> Recor
     if process.returncode:
         return {
             "status": "absent" if last.startswith(("LookupError", "ModuleNotFoundError")) else "failed",
-            "error": last,
+            "error": last or f"exit status {process.returncode}",
         }
     return {"status": "ok", **json.loads(output.splitlines()[-1])}
 

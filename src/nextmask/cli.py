@@ -166,8 +166,17 @@ def query(
 def embed(
     study: StudyFolder,
     encoder: Annotated[str | None, typer.Option(help="an encoder; the study's own if not given")] = None,
+    on: Annotated[str, typer.Option(help="where images are described: local, or ray for the actors of a cluster")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="actors on the cluster")] = 2,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each actor")] = 0,
 ) -> None:
     """Place every image of the pool, pretraining the encoder if it needs that; interrupt it, and it goes on."""
+    if on not in ("local", "ray"):
+        raise typer.BadParameter(f"--on {on}: expected local or ray")
+    if on == "ray":
+        from nextmask.benchmark.shards import embed_on_ray
+
+        embed_on_ray(study, encoder, actors=workers, gpus=gpus)
     with open_study(study) as opened:
         embedding = opened.embed(encoder)
     print_embedding(embedding)

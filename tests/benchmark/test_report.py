@@ -20,6 +20,7 @@ from nextmask.benchmark.arm_picks import Picks, picks_of
 from nextmask.benchmark.report import finite, write_benchmark_report
 from nextmask.benchmark.units import Benchmark, open_benchmark
 from nextmask.data.images import read_mask
+from nextmask.study.report import Picture
 from nextmask.study.study import Study
 
 
@@ -121,6 +122,18 @@ def test_fg_eff_stands_beside_the_areas_and_among_the_comparisons(tmp_path, monk
     assert "LettersFG-Eff" in "".join(text.split())
     assert f"{rates['typiclust']:.2f}" in text
     assert "towards 0.950, as the file gives for all labels" in " ".join(text.split())
+
+
+def test_one_page_shows_images_and_the_other_none(tmp_path, monkeypatch):
+    drawn = Picture("p01", 1, np.eye(8), np.eye(8, dtype=np.uint8))
+    picks = Picks(1, 1, 80, 8000, (), (), {}, {"typiclust": (drawn,)}, CLASSES, ())
+    monkeypatch.setattr(report, "picks_of", lambda jobs, played: picks)
+    whole = write_benchmark_report(made(tmp_path)).read_text(encoding="utf-8")
+    without = (tmp_path / "report" / "without-images.html").read_text(encoding="utf-8")
+    assert whole.count("<img") == 2
+    assert "<img" not in without
+    assert "data:image" not in without
+    assert "typiclust ends at" in without
 
 
 def test_fg_eff_is_left_out_with_a_reason(whole, shown):

@@ -7,8 +7,10 @@ import uuid
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from nextmask.benchmark.shards import embed_on_ray, on_actors, two_stage_on_ray
+from nextmask.cli import app
 from nextmask.selection.two_stage import two_stage_k_center
 from nextmask.study.study import Study
 
@@ -59,6 +61,15 @@ def test_a_study_is_embedded_as_on_one_machine_and_its_cache_holds_it(home):
     there = embed_on_ray(home, "intensity", actors=2, rows=5)
     np.testing.assert_array_equal(there, local)
     np.testing.assert_array_equal(Study(home).embed("intensity", _refuse).array, local)
+
+
+def test_the_command_does_so_too(home):
+    local = np.array(Study(home).embed("intensity").array)
+    shutil.rmtree(home / "cache" / "embeddings")
+    ended = CliRunner().invoke(app, ["embed", str(home), "--encoder", "intensity", "--on", "ray", "--workers", "1"])
+    assert ended.exit_code == 0, ended.output
+    np.testing.assert_array_equal(Study(home).embed("intensity", _refuse).array, local)
+    assert CliRunner().invoke(app, ["embed", str(home), "--on", "mars"]).exit_code == 2
 
 
 def _refuse(row):

@@ -50,6 +50,14 @@ def save_series(folder: Path, positions: list[float], uid: str = "1.2.3", **tags
     return volume - 1000
 
 
+def test_a_negative_is_read_as_the_picture_it_shows(tmp_path):
+    pixels = np.arange(24, dtype=np.int16).reshape(4, 6)
+    save_slice(tmp_path / "negative.dcm", pixels, None, PhotometricInterpretation="MONOCHROME1")
+    save_slice(tmp_path / "picture.dcm", pixels[::-1, ::-1], None)
+    negative, picture = (read_image(tmp_path / f"{name}.dcm").array for name in ("negative", "picture"))
+    np.testing.assert_array_equal(negative, picture)
+
+
 def test_slices_are_ordered_and_spaced_by_their_positions(tmp_path):
     volume = save_series(tmp_path / "ct", [-5, -2.5, 0, 2.5])
     image = read_image(tmp_path / "ct")

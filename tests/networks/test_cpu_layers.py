@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
 from copy import deepcopy
 
 import pytest
@@ -61,6 +62,13 @@ def test_every_pair_is_replaced_and_weights_keep_their_names():
 def test_what_drops_or_normalises_otherwise_stays(changes):
     network = build_unet(dataclasses.replace(TINY, **changes), 3)
     assert not any(isinstance(each, NormPReLU) for each in network.modules())
+
+
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d(4, affine=True), nn.InstanceNorm2d(4)])
+def test_norms_with_weights_and_slopes_by_channel_stay(norm):
+    network = nn.Module()
+    network.adn = nn.Sequential(OrderedDict(N=norm, A=nn.PReLU(1 if norm.affine else 4)))
+    assert not isinstance(quicken(network).adn, NormPReLU)
 
 
 def test_a_channel_of_one_value_and_a_large_mean_give_numbers():

@@ -72,14 +72,17 @@ class StudyPart:
 def write_benchmark_report(benchmark: Benchmark) -> Path:
     """Write report.html into the benchmark's folder, figures and numbers into report/ beside it; return its path.
 
-    It is made from the units that are done; nothing is played.
+    It is made from the units that are done; nothing is played. report/without-images.html is the same without any patient's
+    image, for those who may pass numbers on, and images not.
     """
     parts = tuple(_part(benchmark, name) for name in benchmark.config.studies)
     path, folder = benchmark.folder / "report.html", benchmark.folder / "report"
     for part in parts:
         _write_figures(part, folder)
     _write_numbers(parts, folder)
-    write_text(path, page_of(HERE / "benchmark_report.html.jinja", _view(benchmark, parts)))
+    view = _view(benchmark, parts)
+    for page, gallery in ((path, _gallery), (folder / "without-images.html", _no_gallery)):
+        write_text(page, page_of(HERE / "benchmark_report.html.jinja", {**view, "gallery_of": gallery}))
     return path
 
 
@@ -332,7 +335,6 @@ def _view(benchmark: Benchmark, parts: Sequence[StudyPart]) -> dict[str, object]
         "words": words,
         "difference_words": difference_words,
         "show": show,
-        "gallery_of": _gallery,
         "legend": _legend,
         "seconds": _seconds,
     }
@@ -340,6 +342,10 @@ def _view(benchmark: Benchmark, parts: Sequence[StudyPart]) -> dict[str, object]
 
 def _gallery(part: StudyPart) -> list[tuple[str, list[object]]]:
     return [(arm, [show(picture) for picture in of]) for arm, of in part.picks.pictures.items()] if part.picks else []
+
+
+def _no_gallery(part: StudyPart) -> list[tuple[str, list[object]]]:
+    return []
 
 
 def _legend(part: StudyPart) -> list[tuple[str, str]]:

@@ -30,7 +30,8 @@ def quicken(network: nn.Module) -> nn.Module:
 
 def _replaceable(block: nn.Sequential) -> bool:
     layers = {type(each) for each in block if not (isinstance(each, nn.Dropout) and each.p == 0)}
-    return layers in ({nn.InstanceNorm2d, nn.PReLU}, {nn.InstanceNorm3d, nn.PReLU})
+    weighted = any(getattr(each, "affine", False) or getattr(each, "num_parameters", 1) > 1 for each in block)
+    return not weighted and layers in ({nn.InstanceNorm2d, nn.PReLU}, {nn.InstanceNorm3d, nn.PReLU})
 
 
 class NormPReLU(nn.Module):

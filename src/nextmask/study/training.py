@@ -77,7 +77,7 @@ class Trainer:
             self.learner.save(segmenter, to)
             if own:
                 self._try_out(to)
-            return {"pseudo_labeled": len(learned.pseudo)}
+            return {"pseudo_labeled": len(learned.pseudo), "devices": learned.devices}
 
         relative = f"rounds/{number:02d}/segmenter.pt"
         # What decides the weights of a learner of the user's own is its code, which nobody here knows: it shares nothing.
