@@ -2,8 +2,9 @@
 
     python benchmarks/training.py [--threads 2] [--steps 30] [--turns 3]
 
-The usual way: dictionary transforms in a DataLoader over a CacheDataset, float32 (Project MONAI's tutorials), here with transforms
-of the same kinds and chances as nextmask's, DiceCELoss and AdamW. Drawn slices, so that nothing has to be at hand. Writes
+The usual way: dictionary transforms in a DataLoader over a CacheDataset, MONAI's own U-Net in float32 and PyTorch's usual order in
+memory (Project MONAI's tutorials), here with transforms of the same kinds and chances as nextmask's, DiceCELoss and AdamW. The
+network is the same function with weights of the same names and shapes. Drawn slices, so that nothing has to be at hand. Writes
 training.md beside itself.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from monai.data import CacheDataset, DataLoader
 from monai.losses import DiceCELoss
+from monai.networks.nets import UNet
 from monai.transforms import (
     Compose,
     EnsureTyped,
@@ -35,8 +37,7 @@ from monai.transforms import (
 
 from nextmask.networks.augment import augment_batch
 from nextmask.networks.optimise import adamw
-from nextmask.networks.running import place
-from nextmask.networks.unet import build_unet
+from nextmask.networks.unet import build_unet, strides_of
 from nextmask.training.config import TrainConfig, derive_config
 from nextmask.training.labeled import draw_labeled, look_at_samples
 from nextmask.training.train import fit
@@ -116,7 +117,7 @@ def monai_way(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, d
         num_workers=workers,
         persistent_workers=workers > 0,
     )
-    network = place(build_unet(config, config.classes), config, torch.device(device)).train()
+    network = monais_network(config).to(device).train()
     optimiser = adamw(network, config.learning_rate, config.weight_decay)
     loss, begun = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True), []
     for batch in endless(loader, config.iterations):
@@ -126,6 +127,22 @@ def monai_way(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, d
         optimiser.step()
         begun.append(time.perf_counter())
     return (len(begun) - 1) / (begun[-1] - begun[0])
+
+
+def monais_network(config: TrainConfig) -> UNet:
+    """Build what `build_unet` builds, as MONAI leaves it."""
+    network = UNet(
+        spatial_dims=config.dimensions,
+        in_channels=config.channels,
+        out_channels=config.classes,
+        channels=config.features,
+        strides=strides_of(config.patch_size, len(config.features)),
+        num_res_units=2,
+        norm=config.norm,
+        dropout=config.dropout,
+    )
+    network.load_state_dict(build_unet(config, config.classes).state_dict())
+    return network
 
 
 def endless(loader: Any, count: int) -> Iterator[Any]:

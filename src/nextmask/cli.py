@@ -81,6 +81,10 @@ def new(
     split_by: Annotated[str, typer.Option(help="column whose values never land on two sides of the split")] = "patient",
     test_fraction: Annotated[float, typer.Option(help="share that is kept for testing")] = 0.2,
     encoder: Annotated[str, typer.Option(help="what strategies see of an image; see docs/encoders.md")] = "intensity",
+    learner: Annotated[str, typer.Option(help="what is trained; see docs/learners.md")] = "unet",
+    field_of_view: Annotated[
+        float | None, typer.Option(help="share of both in-plane axes, around the centre, that is kept; 1 if left out")
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="training steps a round; derived if not given")] = None,
     seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
 ) -> None:
@@ -105,6 +109,8 @@ def new(
         "split_by": split_by,
         "test_fraction": test_fraction,
         "encoder": encoder,
+        "learner": learner,
+        "field_of_view": field_of_view,
         "iterations": iterations,
         "seed": seed,
     }
@@ -166,7 +172,9 @@ def query(
 def embed(
     study: StudyFolder,
     encoder: Annotated[str | None, typer.Option(help="an encoder; the study's own if not given")] = None,
-    on: Annotated[str, typer.Option(help="where images are described: local, or ray for the actors of a cluster")] = "local",
+    on: Annotated[
+        str, typer.Option(help="where images are described: local, or ray for the actors of a cluster")
+    ] = "local",
     workers: Annotated[int, typer.Option(min=1, help="actors on the cluster")] = 2,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each actor")] = 0,
 ) -> None:

@@ -77,6 +77,43 @@ def test_unknown_spacing_of_unlike_grids_scales_each_to_one_longest_side():
     assert place(derived, scans[1], planar=True).working == (9, 128, 100)
 
 
+@pytest.mark.parametrize("planar", [True, False])
+def test_a_field_of_view_spends_the_voxels_on_the_centre(planar):
+    derived = derive([scanned(spacing=(1.5, 1.5, 1.5), shape=(40, 200, 240))], planar=planar, limit=120, field=0.5)
+    assert derived.spacing == (0.0 if planar else 1.5, 1.5, 1.5)
+    where = place(derived, scanned(spacing=(1.5, 1.5, 1.5), shape=(40, 200, 240)), planar=planar)
+    assert (where.start, where.stop, where.working) == ((0, 50, 60), (40, 150, 180), (40, 100, 120))
+    assert Preprocessing.from_json(derived.to_json()) == derived
+
+
+@pytest.mark.parametrize("others", [(9, 240, 200), (9, 512, 400)])
+def test_a_field_of_view_of_unknown_spacing(others):
+    scans = [scanned(spacing=None), scanned(spacing=None, shape=others)]
+    derived = derive(scans, planar=True, limit=60, field=0.5)
+    for scan in scans:
+        longest = max(place(derived, scan, planar=True).working)
+        assert longest == pytest.approx(60, abs=60 * 20 / 240)
+
+
+def test_a_field_of_view_and_a_border_are_both_cut_and_a_box_beside_the_field_gives_way():
+    whole = Preprocessing("percentiles", zoom=(1, 1), crop=True, field=0.5)
+    where = place(whole, scanned((100, 100), None, content_box=((40, 0), (100, 60))), planar=True)
+    assert (where.start, where.stop) == ((40, 25), (75, 60))
+    where = place(whole, scanned((100, 100), None, content_box=((0, 0), (20, 100))), planar=True)
+    assert (where.start, where.stop) == ((25, 25), (75, 75))
+    tiny = place(Preprocessing("percentiles", zoom=(1, 1), field=0.01), scanned((9, 9), None), planar=True)
+    assert tiny.kept == (1, 1)
+
+
+def test_what_lies_outside_the_field_of_view_comes_back_as_background():
+    where = place(Preprocessing("percentiles", zoom=(1, 1), field=0.5), scanned((8, 8), None), planar=True)
+    foreground = np.stack([np.zeros(where.working), np.ones(where.working)])
+    found = mask_to_image(foreground, where)
+    assert found.shape == (8, 8)
+    assert found[2:6, 2:6].all()
+    assert found.sum() == 16
+
+
 def test_intensity_follows_the_modality():
     assert derive([scanned()], planar=True, limit=128).intensity == "percentiles"
     picture = scanned(

@@ -8,6 +8,7 @@ import pytest
 from nextmask.data.images import read_mask
 from nextmask.data.synthetic import write_patients
 from nextmask.data.synthetic_pictures import write_pictures
+from nextmask.errors import StudyError
 from nextmask.study.config import StudyConfig
 from nextmask.study.study import Study
 
@@ -37,6 +38,20 @@ def test_a_round_and_a_query_by_uncertainty(patients, small_config, unit):
     assert study.rounds[0].stage == "done"
     second = study.query(1, "most_uncertain")
     assert not set(second.samples) & set(study.rounds[0].samples)
+
+
+def test_networks_see_the_field_of_view_and_masks_stay_whole(patients, small_config):
+    config = small_config(unit="slice", field_of_view=0.5, working_size=20)
+    study = play(Study.create(patients / "field", config), patients / "patients" / "masks")
+    assert study.labels.image(0).shape == (1, 20, 20)
+    file = study.rounds[0].masks[study.rounds[0].samples[0]]
+    assert read_mask(study.path(file))[0].shape == (8, 40, 40)
+    assert study.rounds[0].stage == "done"
+
+
+def test_boxes_outside_of_the_field_of_view_are_not_asked_for(patients, small_config):
+    with pytest.raises(StudyError, match="no network sees"):
+        Study.create(patients / "both", small_config(unit="box", box=(4, 16, 16), field_of_view=0.5))
 
 
 def test_a_box_is_annotated_inside_and_nowhere_else(patients, small_config):

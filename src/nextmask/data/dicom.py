@@ -27,7 +27,6 @@ _TAGS = [
     "Rows",
     "Columns",
     "NumberOfFrames",
-    "PhotometricInterpretation",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
@@ -58,8 +57,6 @@ class DicomSeries:
     description: str
     modality: str
     slices: tuple[Slice, ...]
-    inverted: bool = False
-    """High values are shown dark (MONOCHROME1, common among radiographs)."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -133,7 +130,7 @@ def stack(series: DicomSeries) -> tuple[tuple[Slice, ...], np.ndarray | None]:
 
 
 def read_pixels(series: DicomSeries, slices: Sequence[Slice]) -> np.ndarray:
-    """Decode slices, with their rescale slope and intercept, into (channels, z, y, x); bright is high in all of them."""
+    """Decode slices, with their rescale slope and intercept, into (channels, z, y, x)."""
     files = tuple(dict.fromkeys(piece.file for piece in slices))
     if len(files) == 1:
         image = sitk.ReadImage(files[0])
@@ -145,8 +142,6 @@ def read_pixels(series: DicomSeries, slices: Sequence[Slice]) -> np.ndarray:
     array = array.reshape(-1, *slices[0].shape, image.GetNumberOfComponentsPerPixel())
     if len(files) == 1:
         array = array[[piece.frame for piece in slices]]
-    if series.inverted:  # or else one pool would hold radiographs as they are and as negatives
-        array = array.min() + (array.max() - array)
     return np.moveaxis(array, -1, 0)
 
 
@@ -180,10 +175,7 @@ def _series_of_file(file: Path) -> DicomSeries:
 def _series(uid: str, members: Sequence[tuple[pydicom.Dataset, str]]) -> DicomSeries:
     first = members[0][0]
     slices = tuple(piece for header, file in members for piece in _slices(header, file))
-    inverted = first.get("PhotometricInterpretation") == "MONOCHROME1"
-    return DicomSeries(
-        uid, str(first.get("SeriesDescription") or ""), str(first.get("Modality") or ""), slices, inverted
-    )
+    return DicomSeries(uid, str(first.get("SeriesDescription") or ""), str(first.get("Modality") or ""), slices)
 
 
 def _slices(header: pydicom.Dataset, file: str) -> Iterator[Slice]:

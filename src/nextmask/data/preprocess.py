@@ -1,7 +1,7 @@
 """Bring images to the working grid that networks see, and bring masks back to the grid that the image was acquired on.
 
-What is done is derived once from the scans of the pool (`derive`), recorded, and invertible: crop the constant border,
-resample, normalise the intensities. Networks pad and crop patches themselves, so nothing of an image is lost here.
+What is done is derived once from the scans of the pool (`derive`), recorded, and invertible: crop to the field of view and
+the constant border, resample, normalise the intensities. Networks pad and crop patches themselves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Preprocessing:
     """What is done to every image of a study; the same for pool and test.
 
     Exactly one of ``spacing`` (target mm per axis), ``zoom`` (working voxels per image voxel) and ``longest`` (voxels
-    of the longest in-plane side) says how the grid changes. A spacing of 0 and a zoom of 1 leave an axis as it is.
+    of the longest in-plane side of an image) says how the grid changes. A spacing of 0 and a zoom of 1 leave an axis as it is.
+    ``field`` is the share of both in-plane axes, around the image's centre, that is kept.
     ``low``/``high``/``mean``/``std`` have one number a channel; "percentiles" takes them from each image instead.
     """
 
@@ -45,6 +46,7 @@ class Preprocessing:
     zoom: tuple[float, ...] | None = None
     longest: int | None = None
     crop: bool = False
+    field: float | None = None
 
     def to_json(self) -> dict:
         """Return plain types, for the ledger and for cache keys."""
@@ -88,7 +90,12 @@ class Placement:
 
 
 def derive(
-    scans: Sequence[Scan], *, planar: bool, limit: int, window: tuple[float, float] | None = None
+    scans: Sequence[Scan],
+    *,
+    planar: bool,
+    limit: int,
+    window: tuple[float, float] | None = None,
+    field: float | None = None,
 ) -> Preprocessing:
     """Derive the preprocessing from what was found in the images of the pool; no mask is used.
 
@@ -98,9 +105,10 @@ def derive(
         limit: the longest side, in voxels, that the typical working image should have; images are never enlarged
             beyond their median resolution.
         window: a CT window in Hounsfield units that replaces the derived one.
+        field: the share of both in-plane axes, around the centre, that networks see; all if None.
     """
-    grid = _derive_grid(scans, planar, limit)
-    return replace(grid, **_derive_intensity(scans, window), crop=_worth_cropping(scans, planar))
+    grid = _derive_grid(scans, planar, limit, field)
+    return replace(grid, **_derive_intensity(scans, window), crop=_worth_cropping(scans, planar), field=field)
 
 
 def place(preprocessing: Preprocessing, scan: Scan, *, planar: bool) -> Placement:
@@ -109,9 +117,24 @@ def place(preprocessing: Preprocessing, scan: Scan, *, planar: bool) -> Placemen
     start, stop = scan.content_box if preprocessing.crop else ((0,) * len(shape), shape)
     if planar and len(shape) == 3:
         start, stop = (0, *start[1:]), (shape[0], *stop[1:])
+    if preprocessing.field is not None:
+        start, stop = _within_field(start, stop, shape, preprocessing.field)
     zoom = _zoom(preprocessing, scan)
     working = tuple(max(1, round((b - a) * z)) for a, b, z in zip(start, stop, zoom, strict=True))
     return Placement(tuple(shape), tuple(start), tuple(stop), working)
+
+
+def _within_field(
+    start: Sequence[int], stop: Sequence[int], shape: Sequence[int], field: float
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Cut a box to the central share of both in-plane axes; what lies wholly outside of that gives way to it."""
+    start, stop = list(start), list(stop)
+    for axis in (len(shape) - 2, len(shape) - 1):
+        kept = max(1, round(shape[axis] * field))
+        first = (shape[axis] - kept) // 2
+        begin, end = max(start[axis], first), min(stop[axis], first + kept)
+        start[axis], stop[axis] = (begin, end) if begin < end else (first, first + kept)
+    return tuple(start), tuple(stop)
 
 
 def to_working(image: np.ndarray, preprocessing: Preprocessing, placement: Placement) -> np.ndarray:
@@ -201,16 +224,19 @@ def _normalised(weight: np.ndarray, column: np.ndarray, new: int, old: int) -> s
     return sparse.csr_array((weight.ravel(), (row.ravel(), column.ravel())), shape=(new, old))
 
 
-def _derive_grid(scans: Sequence[Scan], planar: bool, limit: int) -> Preprocessing:
+def _derive_grid(scans: Sequence[Scan], planar: bool, limit: int, field: float | None) -> Preprocessing:
     axes = range(len(scans[0].shape))
+    seen = np.array([1.0] * (len(axes) - 2) + [field or 1.0] * 2)
     fixed = {0} if planar and len(axes) == 3 else set()
     if all(scan.geometry.spacing for scan in scans):
-        target = _coarsen(_median([scan.geometry.spacing for scan in scans]), _median(_extents(scans)), limit, fixed)
+        target = _coarsen(
+            _median([scan.geometry.spacing for scan in scans]), _median(_extents(scans)) * seen, limit, fixed
+        )
         return Preprocessing("percentiles", spacing=tuple(0.0 if a in fixed else target[a] for a in axes))
     longest = np.array([max(n for a, n in enumerate(scan.shape) if a not in fixed) for scan in scans])
     if planar and longest.max() > ALIKE * longest.min():
-        return Preprocessing("percentiles", longest=min(limit, int(np.median(longest))))
-    coarse = _coarsen([1.0] * len(axes), _median([scan.shape for scan in scans]), limit, fixed)
+        return Preprocessing("percentiles", longest=min(round(limit / seen[-1]), int(np.median(longest))))
+    coarse = _coarsen([1.0] * len(axes), _median([scan.shape for scan in scans]) * seen, limit, fixed)
     return Preprocessing("percentiles", zoom=tuple(1.0 if a in fixed else 1 / coarse[a] for a in axes))
 
 
@@ -218,23 +244,23 @@ def _extents(scans: Sequence[Scan]) -> list[tuple[float, ...]]:
     return [tuple(n * s for n, s in zip(scan.shape, scan.geometry.spacing or (), strict=True)) for scan in scans]
 
 
-def _coarsen(spacing: Sequence[float], extent: Sequence[float], limit: int, fixed: set[int]) -> list[float]:
+def _coarsen(spacing: Sequence[float] | np.ndarray, extent: np.ndarray, limit: int, fixed: set[int]) -> list[float]:
     """Coarsen the finest axes until no axis of a typical image is longer than ``limit`` voxels.
 
     The finest axes go first, so that thick slices keep their thickness until the plane is as coarse as they are.
     """
     free = [axis for axis in range(len(spacing)) if axis not in fixed]
-    spacing = list(spacing)
+    spacing = [float(mm) for mm in spacing]
     floor = max(extent[axis] / limit for axis in free)
     for axis in free:
         # A hair of tolerance: float32 headers must not turn "as it is" into a resampling by one part in a million.
         if spacing[axis] < floor * (1 - 1e-6):
-            spacing[axis] = floor
+            spacing[axis] = float(floor)
     return spacing
 
 
-def _median(rows: Sequence[Sequence[float] | None]) -> list[float]:
-    return [float(value) for value in np.median(np.array(rows, float), axis=0)]
+def _median(rows: Sequence[Sequence[float] | None]) -> np.ndarray:
+    return np.asarray(np.median(np.array(rows, float), axis=0))
 
 
 def _derive_intensity(scans: Sequence[Scan], window: tuple[float, float] | None) -> dict:

@@ -18,7 +18,17 @@ from nextmask.errors import DataError, StudyError
 from nextmask.study.scores import MEASURES
 
 FILE = "study.toml"
-FROZEN = ("classes", "unit", "box", "box_stride", "split_by", "test_fraction", "working_size", "window")
+FROZEN = (
+    "classes",
+    "unit",
+    "box",
+    "box_stride",
+    "split_by",
+    "test_fraction",
+    "working_size",
+    "field_of_view",
+    "window",
+)
 """Settings that a study's pool, split and masks rest on; the others may be changed between rounds."""
 
 
@@ -173,6 +183,9 @@ class StudyConfig(BaseModel):
         None, gt=0, description="training steps a round; derived from the device if not given"
     )
     working_size: int | None = Field(None, ge=16, description="longest side of a typical image as the network sees it")
+    field_of_view: float | None = Field(
+        None, gt=0, lt=1, description="share of both in-plane axes, around the centre, that is kept; all if not given"
+    )
     window: tuple[float, float] | None = Field(
         None, description="CT window in Hounsfield units, if not the derived one"
     )

@@ -493,9 +493,14 @@ def _created(folder: Path, config: StudyConfig, cohort: Cohort) -> dict[str, Any
         raise StudyError(
             "no case is in the pool. Expected at least one that is not for testing. Mend the split column."
         )
+    if config.unit == "box" and config.field_of_view is not None:
+        raise StudyError(
+            'unit = "box" with a field_of_view: boxes would be asked for that no network sees. Expected one of the two. '
+            "Leave field_of_view out."
+        )
     planar = config.unit == "slice" or len(pool.scans[0].shape) == 2
     limit = config.working_size or working_limit(choose_device(config.device), planar)
-    derived = derive(pool.scans, planar=planar, limit=limit, window=config.window)
+    derived = derive(pool.scans, planar=planar, limit=limit, window=config.window, field=config.field_of_view)
     return {
         "config": config.model_dump(mode="json"),
         "content": cohort.content(),
