@@ -57,6 +57,9 @@ def test_every_published_system_has_its_recipe_and_larger_files_are_beside_it():
     assert set(recipes()) == {each for name in PUBLISHED for each in (name, f"{name}-full")}
 
 
+TRAININGS = {"iterations", "iterations_per_sample", "members"}
+
+
 def sizeless(table: dict[str, Any], varied: set[str]) -> dict[str, Any]:
     """Leave out of a recipe what may be larger in its full-size file: nothing but this may differ between the two."""
     study_sizes = {"working_size", "synthetic", "test_fraction", "box"}
@@ -72,7 +75,7 @@ def sizeless(table: dict[str, Any], varied: set[str]) -> dict[str, Any]:
 
 
 def _without_sizes(settings: dict[str, Any], varied: set[str]) -> dict[str, Any]:
-    left = {name: value for name, value in settings.items() if name not in {"iterations", "members", *varied}}
+    left = {name: value for name, value in settings.items() if name not in TRAININGS | varied}
     for name, sizes in {"training": {"patch_size", "batch_size"}, "pretraining": {"iterations"}}.items():
         left[name] = {key: value for key, value in left.get(name, {}).items() if key not in sizes}
     return left

@@ -47,6 +47,11 @@ def test_a_training_goes_on_from_the_last_round(home):
     )
 
 
+def test_a_training_grows_with_the_labels_where_that_is_asked_for(home):
+    played = simulate(home, rounds=2, settings={"iterations_per_sample": 0.6, "iterations": 100}, **PLAY)
+    assert [each.training["config"]["iterations"] for each in played.rounds] == [2, 5]
+
+
 def test_pseudo_labels_are_learned_from_and_never_counted(home, monkeypatch):
     monkeypatch.setattr("nextmask.study.pseudo.SURE", 0.3)  # a network of four steps is sure of nothing
     monkeypatch.setattr("nextmask.study.pseudo.SHARE", 0.5)

@@ -182,6 +182,9 @@ class StudyConfig(BaseModel):
     iterations: int | None = Field(
         None, gt=0, description="training steps a round; derived from the device if not given"
     )
+    iterations_per_sample: float | None = Field(
+        None, gt=0, description="training steps for each labeled sample, in place of iterations: rounds grow longer"
+    )
     working_size: int | None = Field(None, ge=16, description="longest side of a typical image as the network sees it")
     field_of_view: float | None = Field(
         None, gt=0, lt=1, description="share of both in-plane axes, around the centre, that is kept; all if not given"

@@ -101,7 +101,7 @@ class Trainer:
         """Put together what the learner is given; where it keeps its state, and pseudo-labels, are added when it trains."""
         from nextmask.training.learner import TrainingTask
 
-        config = self.derived()
+        config = self._as_long_as_wanted(self.derived(), len(masks))
         seed = self.config.seed if self.config.training_seed is None else self.config.training_seed
         return TrainingTask(
             samples=self.labels.samples(masks, dimensions=config.dimensions, far=self._far),
@@ -116,6 +116,11 @@ class Trainer:
             spacing=self.labels.typical_spacing(config.dimensions),
             devices=self.config.devices,
         )
+
+    def _as_long_as_wanted(self, config: TrainConfig, labeled: int) -> TrainConfig:
+        """Let the training grow with the labels where that is asked for, as in https://arxiv.org/abs/2411.15763."""
+        steps = self.config.iterations_per_sample
+        return config if steps is None else replace(config, iterations=max(round(steps * labeled), config.snapshots))
 
     @property
     def _far(self) -> bool:
