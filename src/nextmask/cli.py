@@ -216,6 +216,12 @@ def annotate(
     )
     for name, why in result.refused.items():
         err.print(f"[red]refused[/] [bold]{escape(name)}[/]: {escape(why)}", soft_wrap=True)
+    if result.outside:
+        err.print(
+            f"[yellow]Warning[/]: of what is drawn in {len(result.outside)} masks, up to {max(result.outside.values()):.0%} lies "
+            "outside of what networks see, and will never be found. Make a study with a larger field_of_view.",
+            soft_wrap=True,
+        )
     for name in result.missing[:10]:
         out.print(f"missing: {escape(name)}", soft_wrap=True)
     if result.refused:

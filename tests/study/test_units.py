@@ -49,6 +49,15 @@ def test_networks_see_the_field_of_view_and_masks_stay_whole(patients, small_con
     assert study.rounds[0].stage == "done"
 
 
+def test_what_is_drawn_beyond_the_field_of_view_is_told(patients, small_config):
+    study = Study.create(patients / "beyond", small_config(unit="slice", field_of_view=0.5))
+    (asked,) = study.query(1, "random").samples
+    drawn = np.zeros((1, 40, 40), np.uint8)
+    drawn[0, 20, :40] = 1
+    assert study.annotate(lambda case, sample: drawn).outside == {asked: 0.5}
+    assert study.annotate(lambda case, sample: drawn, replace=True).outside == {}
+
+
 def test_boxes_outside_of_the_field_of_view_are_not_asked_for(patients, small_config):
     with pytest.raises(StudyError, match="no network sees"):
         Study.create(patients / "both", small_config(unit="box", box=(4, 16, 16), field_of_view=0.5))

@@ -39,12 +39,16 @@ class Annotator(Protocol):
 
 @dataclass(frozen=True)
 class AnnotationReport:
-    """What became of the masks that were looked for: sample ids, and the reason for each that was refused."""
+    """What became of the masks that were looked for: sample ids, and the reason for each that was refused.
+
+    ``outside``: of those stored, the share of what is drawn that lies beyond what networks see (`field_of_view`), if any does.
+    """
 
     stored: tuple[str, ...]
     unchanged: tuple[str, ...]
     missing: tuple[str, ...]
     refused: Mapping[str, str]
+    outside: Mapping[str, float]
     unused: tuple[str, ...] = ()
 
 
@@ -120,6 +124,11 @@ def fit_to_case(mask: np.ndarray, sample: Sample, shape: tuple[int, ...], classe
             "annotated. Map other codes in study.toml, for example mask_codes = {255 = 1}."
         )
     return full
+
+
+def count_drawn(mask: np.ndarray) -> int:
+    """Count the voxels of all classes."""
+    return int(np.count_nonzero((mask != 0) & (mask != IGNORE)))
 
 
 def store_mask(folder: Path, full: np.ndarray, case: Case, sample: Sample) -> StoredFile:

@@ -20,7 +20,15 @@ from nextmask.errors import DataError, StudyError
 from nextmask.selection.types import Strategy
 from nextmask.study import worklist
 from nextmask.study.agreement import agreement
-from nextmask.study.annotations import AnnotationReport, Annotator, Drawn, MaskFolder, fit_to_case, store_mask
+from nextmask.study.annotations import (
+    AnnotationReport,
+    Annotator,
+    Drawn,
+    MaskFolder,
+    count_drawn,
+    fit_to_case,
+    store_mask,
+)
 from nextmask.study.cohort import CASES, SPLITS, Cohort, make_cohort, read_cohort
 from nextmask.study.config import StudyConfig, read_config, refuse_changed, write_config
 from nextmask.study.cost import estimated_minutes
@@ -426,7 +434,7 @@ class Study:
         return MaskFolder(folder, geometries, codes)
 
     def _take_in(self, annotator: Annotator, wanted: list[tuple[Round, str]], author: str | None) -> dict[str, Any]:
-        stored, unchanged, missing, refused, last = [], [], [], {}, head(self.events)
+        stored, unchanged, missing, refused, outside, last = [], [], [], {}, {}, head(self.events)
         for done, (round, name) in enumerate(wanted, start=1):
             try:
                 taken = self._store(annotator, self.pool.samples[self.pool.row_of[name]])
@@ -441,9 +449,12 @@ class Study:
                 payload = {"round": round.number, "sample": name, **vars(taken[0]), **taken[1]}
                 last = self._ledger.append("annotated", payload, after=last, author=author).hash
                 stored.append(name)
+                if beyond := taken[1].get("outside"):
+                    outside[name] = beyond / taken[1]["foreground"]
             if self._report:
                 self._report("taking in masks", done, len(wanted))
-        return {"stored": tuple(stored), "unchanged": tuple(unchanged), "missing": tuple(missing), "refused": refused}
+        found = {"stored": tuple(stored), "unchanged": tuple(unchanged), "missing": tuple(missing)}
+        return {**found, "refused": refused, "outside": outside}
 
     def _store(self, annotator: Annotator, sample: Sample) -> tuple[StoredFile, dict[str, Any]] | None:
         """Store the mask of a sample; return its file, and what the ledger should know of it besides."""
@@ -452,12 +463,14 @@ class Study:
         if drawn is None:
             return None
         mask = drawn.mask if isinstance(drawn, Drawn) else drawn
-        shape = self.labels.cache.placements[sample.case].full
-        full = fit_to_case(mask, sample, shape, len(self.config.classes))
+        where = self.labels.cache.placements[sample.case]
+        full = fit_to_case(mask, sample, where.full, len(self.config.classes))
         if (full == IGNORE).all():  # a template that nobody has drawn in yet
             return None
         known = {"minutes": round(drawn.minutes, 3)} if isinstance(drawn, Drawn) else {}
-        foreground = int(np.count_nonzero((full != 0) & (full != IGNORE)))
+        foreground = count_drawn(full)
+        if beyond := foreground - count_drawn(full[where.box]):
+            known["outside"] = beyond
         return store_mask(self.folder, full, case, sample), {"foreground": foreground, **known}
 
     @property
