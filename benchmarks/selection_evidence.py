@@ -21,6 +21,8 @@ def evidence(name: str, samples: int, seed: int = 0) -> np.ndarray:
         "bounds": np.stack([place, edge, edge, place + 1, edge + 64, edge + 64], axis=1),
         "cost": 1 + rng.integers(3, size=samples) / 2,
         "class_uncertainty": rng.random((samples, 4)),
+        "class_share": rng.random((samples, 3)) / 4 * (rng.random((samples, 3)) < 0.5),
+        "true_class_share": rng.random((samples, 3)) / 4 * (rng.random((samples, 3)) < 0.5),
         "selective": rng.random((samples, 2)),
     }
     return made[name] if name in made else rng.random(samples)
