@@ -8,8 +8,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/nextmask demo demo
 
+# A process a core; the tests of one file stay together, since they share what is slow to make.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 # With the optional parts that can be installed here; the tests of the others are skipped.
 test-all: .venv/installed-dev

@@ -136,7 +136,7 @@ def monais_network(config: TrainConfig) -> UNet:
         in_channels=config.channels,
         out_channels=config.classes,
         channels=config.features,
-        strides=strides_of(config.patch_size, len(config.features)),
+        strides=strides_of(config.patch_size, len(config.features), config.full_resolution),
         num_res_units=2,
         norm=config.norm,
         dropout=config.dropout,

@@ -100,20 +100,21 @@ def test_images_of_too_few_axes_are_refused(shapes, dimensions):
 
 
 def test_precision_is_one_that_the_processor_computes(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     assert best_precision("cpu") == "float32"
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert best_precision("cpu") == "bfloat16"
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("patch", [(48, 32), (16, 24, 24), (16, 64, 64), (4, 32, 32)])
-def test_networks_answer_on_the_grid_of_the_patch(patch):
+def test_networks_answer_on_the_grid_of_the_patch(patch, full):
     config = dataclasses.replace(
         derive((64, 64), dimensions=2),
         dimensions=len(patch),
         patch_size=patch,
-        features=(4, 6, 8, 10, 12)[: 1 + len(possible_strides(patch))],
+        features=(4, 6, 8, 10, 12, 14)[: 1 + full + len(possible_strides(patch))],
+        full_resolution=full,
     )
     network = build_unet(config, config.classes).eval()
     images = torch.randn(2, 1, *patch)
@@ -121,6 +122,12 @@ def test_networks_answer_on_the_grid_of_the_patch(patch):
     bottom = encode(network, images)[-1]
     assert bottom.shape[:2] == (2, config.features[-1])
     assert min(bottom.shape[2:]) >= 4
+    assert encode(network, images)[0].shape[2:] == (patch if full else bottom_of(patch, 1))
+
+
+def bottom_of(patch, levels):
+    """Shrink a patch by so many halvings."""
+    return tuple(n // prod(stride[a] for stride in possible_strides(patch)[:levels]) for a, n in enumerate(patch))
 
 
 def test_the_two_halves_are_the_whole_network():
@@ -148,6 +155,7 @@ def test_weights_come_from_the_seed_and_leave_the_global_generator_alone():
 def test_thick_slices_are_pooled_within_the_slice_first():
     assert strides_of((16, 64, 64), 5) == [(1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)]
     assert strides_of((64, 64), 3) == [(2, 2), (2, 2)]
+    assert strides_of((64, 64), 3, full_resolution=True) == [(1, 1), (2, 2)]
     assert possible_strides((4, 16, 16)) == [(1, 2, 2), (1, 2, 2)]
 
 

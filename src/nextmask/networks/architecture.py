@@ -102,16 +102,17 @@ def possible_strides(patch_size: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def best_precision(device: str) -> Precision:
-    """Choose bfloat16 where the hardware multiplies it, else float32.
+    """Choose bfloat16 where the hardware gains by it, else float32.
 
-    A CPU without AVX512-BF16 or AMX can emulate bfloat16, more slowly than it computes float32.
+    Of CPUs that is those with AMX. AVX512-BF16 multiplies twice as fast, and loses that again in normalisation and activation,
+    which have a faster form in float32 (`nextmask.networks.cpu_layers`); without either, bfloat16 is emulated.
     """
     if torch.device(device).type == "cuda":
         return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) else "float32"
     if torch.device(device).type != "cpu":
         return "float32"
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return "bfloat16" if any(probe() for probe in probes if probe) else "float32"
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return "bfloat16" if probe and probe() else "float32"
 
 
 def _median_shape(shapes: Sequence[tuple[int, ...]], dimensions: int) -> list[int]:

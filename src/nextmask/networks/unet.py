@@ -17,13 +17,14 @@ def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
     """Build the network that ``config`` describes, its weights drawn from ``seed``; no global generator is touched.
 
     A residual U-Net (Kerfoot et al. 2018, https://doi.org/10.1007/978-3-030-12029-0_40) with instance normalisation,
-    because a batch of a few images has no stable batch statistics; a ``config`` with a ``norm`` may ask for "batch".
+    because a batch of a few images has no stable batch statistics; a ``config`` with a ``norm`` may ask for "batch", one with
+    ``full_resolution`` for a top level that sees every voxel.
     Takes (batch, channels, *patch), gives (batch, outputs, *patch). Raises TrainingError if the patch is too small for that
     many levels.
     """
     from monai.networks.nets.unet import UNet  # seconds to import: not before a network is wanted
 
-    strides = strides_of(config.patch_size, len(config.features))
+    strides = strides_of(config.patch_size, len(config.features), getattr(config, "full_resolution", False))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = UNet(
@@ -39,13 +40,18 @@ def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
     return quicken(network)
 
 
-def strides_of(patch_size: Sequence[int], levels: int) -> list[tuple[int, ...]]:
-    """Return the stride of each axis between ``levels`` levels; raise TrainingError if the patch has not that many.
+def strides_of(patch_size: Sequence[int], levels: int, full_resolution: bool = False) -> list[tuple[int, ...]]:
+    """Return the stride of each axis into every level but the last of so many; raise TrainingError for too small a patch.
+
+    MONAI's U-Net halves the patch on its way into the top level, unless that is to see it in ``full_resolution``.
 
     >>> strides_of((16, 64, 64), 5)
     [(1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)]
+    >>> strides_of((64, 64), 4, full_resolution=True)
+    [(1, 1), (2, 2), (2, 2)]
     """
-    strides = possible_strides(patch_size)[: levels - 1]
+    top = [(1,) * len(patch_size)] if full_resolution else []
+    strides = [*top, *possible_strides(patch_size)][: levels - 1]
     if levels < 2 or len(strides) < levels - 1:
         raise TrainingError(
             f"A patch of {tuple(patch_size)} voxels cannot carry a network of {levels} levels. Expected between 2 and "

@@ -17,7 +17,8 @@ class TrainConfig:
     """Everything that decides a training besides the samples and the seed; ``dataclasses.asdict`` of it is JSON.
 
     ``classes`` includes background. ``patch_size`` is (z, y, x) or (y, x) voxels of the working grid. ``features`` are
-    the widths of the network from top to bottom. ``mirror``: along every axis, so only where left may be right.
+    the widths of the network from top to bottom; with ``full_resolution`` the top level sees every voxel, which takes three times
+    as long; else the first layer halves the patch already. ``mirror``: along every axis, so only where left may be right.
     ``foreground_share``: how many patches of images larger than a patch are centred on an annotated structure.
     ``dropout``: share of the activations that each layer drops.
     ``norm``: "instance", or "batch" where a published network has it; a batch of a few images has no stable statistics.
@@ -42,6 +43,7 @@ class TrainConfig:
     rotate_degrees: float
     precision: Precision
     foreground_share: float
+    full_resolution: bool = False
     dropout: float = 0.0
     norm: Literal["instance", "batch"] = "instance"
     objectives: tuple[tuple[str, float], ...] = (("supervised", 1.0),)
