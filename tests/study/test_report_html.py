@@ -390,7 +390,7 @@ def test_labels_neither_cover_each_other_nor_leave_the_chart(count: int, end: fl
 def test_ticks_are_round_and_reach_beyond_the_last_point(most: int) -> None:
     chart = learning_curves([Curve("a", (most,), (0.5,))])
     assert chart is not None
-    ticks = [tick for _, tick in chart.x_ticks]
+    ticks = [int(tick) for _, tick in chart.x_ticks]
     assert ticks[0] == 0
     assert ticks[-1] >= most
     assert 2 <= len(ticks) <= 9

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 
 from nextmask.benchmark.arm_numbers import BandPoint
 from nextmask.statistics import Comparison
-from nextmask.study.figures import LINE_STYLES, round_ticks, shorten, spread_labels
+from nextmask.study.figures import (
+    LABEL_GAP,
+    LEFT,
+    LINE_STYLES,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Frame,
+    round_ticks,
+    shorten,
+    spread_labels,
+)
 
-WIDTH, LEFT, RIGHT, TOP, GAP = 960, 52, 664, 16, 19
 STEPS = (0.02, 0.05, 0.1, 0.2)
 ROW, NAMES, ENDS = 30, 268, 640
 Place = Callable[[float, float], tuple[float, float]]
@@ -31,17 +41,9 @@ class BandLine:
 
 
 @dataclass(frozen=True)
-class BandChart:
-    """Learning curves over one axis, in units of a ``width`` x ``height`` view box, y down."""
+class BandChart(Frame):
+    """Learning curves with bands over one axis."""
 
-    width: int
-    height: int
-    left: int
-    right: int
-    top: int
-    bottom: int
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
     lines: tuple[BandLine, ...]
     banded: bool
 
@@ -76,7 +78,7 @@ class Forest:
 
 def band_chart(bands: Mapping[str, Sequence[BandPoint]]) -> BandChart:
     """Lay out curves of Dice over what was spent (from 0), the Dice axis no longer than the bands need."""
-    bottom = TOP + max(330, GAP * len(bands))
+    bottom = TOP + max(330, LABEL_GAP * len(bands))
     low, high, step = _dice_range([end for points in bands.values() for p in points for end in _ends(p)])
     most = max(point.spent for points in bands.values() for point in points)
     ticks = round_ticks(max(math.ceil(most), 1), 6)

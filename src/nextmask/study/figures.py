@@ -26,7 +26,8 @@ readers tell apart. They repeat from class 8 on."""
 LINE_STYLES = 6
 """How many lines of a chart look different (the template's colours); after that they repeat with another dash."""
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _LABEL_GAP = 960, 52, 664, 16, 19
+WIDTH, LEFT, RIGHT, TOP, LABEL_GAP = 960, 52, 664, 16, 19
+"""Of every chart: its width, where the axes begin and end, and how far names stand apart at least."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """Learning curves as geometry: coordinates in units of a ``width`` x ``height`` view box, y down."""
+class Frame:
+    """Where the axes of a chart stand, in units of a ``width`` x ``height`` view box, y down; ticks are places and names."""
 
     width: int
     height: int
@@ -67,8 +68,14 @@ class Chart:
     right: int
     top: int
     bottom: int
-    x_ticks: tuple[tuple[float, int], ...]
+    x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Chart(Frame):
+    """Learning curves as geometry."""
+
     lines: tuple[Line, ...]
 
 
@@ -80,19 +87,19 @@ def learning_curves(curves: Sequence[Curve]) -> Chart | None:
     if not series:
         return None
     most = max(points[:, 0].max() for members in series.values() for points in members)
-    bottom = _TOP + max(330, _LABEL_GAP * len(series))
+    bottom = TOP + max(330, LABEL_GAP * len(series))
     ticks = round_ticks(int(most))
-    scale = np.array([(_RIGHT - _LEFT) / max(most, ticks[-1], 1), _TOP - bottom])
-    origin = np.array([_LEFT, bottom])
+    scale = np.array([(RIGHT - LEFT) / max(most, ticks[-1], 1), TOP - bottom])
+    origin = np.array([LEFT, bottom])
     lines = _lines(series, scale, origin, bottom)
     return Chart(
-        _WIDTH,
+        WIDTH,
         bottom + 48,
-        _LEFT,
-        _RIGHT,
-        _TOP,
+        LEFT,
+        RIGHT,
+        TOP,
         bottom,
-        tuple((round(_LEFT + tick * scale[0], 1), tick) for tick in ticks),
+        tuple((round(LEFT + tick * scale[0], 1), str(tick)) for tick in ticks),
         tuple((round(bottom + tick / 5 * scale[1], 1), f"{tick / 5:.1f}") for tick in range(6)),
         lines,
     )
@@ -125,7 +132,7 @@ def _lines(
     series: Mapping[str, Sequence[np.ndarray]], scale: np.ndarray, origin: np.ndarray, bottom: int
 ) -> tuple[Line, ...]:
     means = [_mean(members) for members in series.values()]
-    heights = spread_labels([float(origin[1] + mean[-1, 1] * scale[1]) for mean in means], _TOP, bottom)
+    heights = spread_labels([float(origin[1] + mean[-1, 1] * scale[1]) for mean in means], TOP, bottom)
     lines = []
     for row, ((name, members), mean, height) in enumerate(zip(series.items(), means, heights, strict=True)):
         runs = f", {len(members)} runs" if len(members) > 1 else ""
@@ -146,11 +153,11 @@ def spread_labels(wanted: Sequence[float], top: float, bottom: float) -> list[fl
     order = np.argsort(wanted, kind="stable")
     heights = np.array(wanted, float)[order]
     for row in range(1, len(heights)):
-        heights[row] = max(heights[row], heights[row - 1] + _LABEL_GAP)
+        heights[row] = max(heights[row], heights[row - 1] + LABEL_GAP)
     limit = bottom
     for row in range(len(heights) - 1, -1, -1):
         heights[row] = min(heights[row], limit)
-        limit = heights[row] - _LABEL_GAP
+        limit = heights[row] - LABEL_GAP
     placed = np.empty_like(heights)
     placed[order] = heights
     return [round(float(height), 1) for height in placed]
