@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Goal:
-    """What a task is to reach: seconds and MB at most, times as fast as a peer, and the same picks as a peer."""
+    """What a task is to reach: seconds and MiB at most (``megabytes``), times as fast as a peer, and the same picks as a peer."""
 
     seconds: float | None = None
     megabytes: float | None = None
