@@ -48,9 +48,10 @@ def test_row_i_is_sample_i():
 def test_another_order_of_the_pool_gives_the_same_rows_in_that_order():
     embeddings, kind = _kinds()
     labeled, order = _labeled(kind), np.random.default_rng(1).permutation(90)
-    one = graph_embeddings(embeddings, labeled, seed=[0], dropout=0.0)
-    other = graph_embeddings(embeddings[order], labeled[order], seed=[0], dropout=0.0)
-    np.testing.assert_allclose(other, one[order], atol=1e-4)
+    # Few epochs: sums taken in another order are rounded otherwise, and 200 steps of Adam make much of that.
+    one = graph_embeddings(embeddings, labeled, seed=[0], dropout=0.0, epochs=20)
+    other = graph_embeddings(embeddings[order], labeled[order], seed=[0], dropout=0.0, epochs=20)
+    np.testing.assert_allclose(other, one[order], atol=1e-5)
     assert np.abs(other - one).max() > 0.01
 
 
