@@ -12,6 +12,7 @@ from monai.networks.nets.unet import UNet
 from tests.training.toys import SOLID, TINY
 from torch import nn
 
+from nextmask.networks import cpu_layers
 from nextmask.networks.cpu_layers import NormPReLU, quicken
 from nextmask.networks.running import memory_format
 from nextmask.networks.unet import build_unet
@@ -87,3 +88,59 @@ def test_other_precisions_take_pytorch_s_way():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         coarse = layer(values.bfloat16())
     torch.testing.assert_close(coarse.float(), layer(values), rtol=0.05, atol=0.05)
+
+
+def layer(slope=0.25):
+    block = nn.Sequential(OrderedDict(N=nn.InstanceNorm2d(4), A=nn.PReLU(init=slope)))
+    return NormPReLU(block)
+
+
+def both_ways(layer, values, gradient):
+    """What a layer gives, and its gradients by the values and the slope."""
+    values = values.detach().requires_grad_()
+    layer.zero_grad()
+    out = layer(values)
+    out.backward(gradient)
+    return out, values.grad, layer.A.weight.grad
+
+
+SHAPES = [(2, 4, 8, 8), (1, 1, 33, 31), (3, 5, 7, 9), (2, 16, 64, 64), (1, 70, 3, 3), (2, 3, 5, 6, 7), (1, 4, 512, 1)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("precision", "rounding"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize("last", [False, True])
+def test_each_precision_shape_and_order_in_memory(shape, precision, rounding, last):
+    torch.manual_seed(0)
+    values, gradient = 3 + 5 * torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
+    values, gradient = (each.to(precision) for each in (values, gradient))
+    if last:
+        values, gradient = (each.movedim(1, -1).contiguous().movedim(-1, 1) for each in (values, gradient))
+    exact = both_ways(layer().double(), values.double(), gradient.double())
+    for found, wanted in zip(both_ways(layer(), values, gradient), exact, strict=True):
+        assert found.shape == wanted.shape
+        assert (found.double() - wanted).abs().max() <= rounding * (2 + wanted.abs().max())
+
+
+def test_numbers_of_16_bits_are_rounded_as_pytorch_rounds_them():
+    values = torch.randn(2, 16, 32, 32)
+    whole, halves = layer()(values.bfloat16().float()).bfloat16(), layer()(values.bfloat16())
+    assert torch.equal(whole, halves)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_what_is_not_a_number_stays_so(precision):
+    values = torch.randn(2, 4, 8, 8).to(precision)
+    values[0, 1, 2, 3] = torch.nan
+    values[1, 2, 0, 0] = torch.inf
+    lost = layer()(values).isnan().flatten(2).any(dim=2)
+    assert lost.tolist() == [[False, True, False, False], [False, False, True, False]]
+
+
+def test_without_numba_pytorch_does_it(monkeypatch):
+    values, gradient = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    quick = both_ways(layer(), values, gradient)
+    monkeypatch.setattr(cpu_layers, "_loops", lambda: None)
+    monkeypatch.setattr(cpu_layers, "_NormPReLU", None)
+    for found, wanted in zip(both_ways(layer(), values, gradient), quick, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from nextmask.data.compiled import compiled
 from nextmask.errors import SelectionError
 from nextmask.selection import max_herding
 from nextmask.selection.geometry import coverage, coverage_loops, coverage_plain, groups, sketch
-from nextmask.selection.geometry.compiled import compiled
+
+LOOPS = "nextmask.selection.geometry.coverage_loops"
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
@@ -65,7 +67,7 @@ POOLS = {
 @pytest.fixture(params=["plain", "compiled"])
 def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of adding up, on small pools cut into groups, so that all of the pruning has something to prune."""
-    if request.param == "compiled" and compiled("coverage_loops") is None:
+    if request.param == "compiled" and compiled(LOOPS) is None:
         pytest.skip("numba is not installed")
     monkeypatch.setattr(coverage, "WORTH_COMPILING", 0 if request.param == "compiled" else np.inf)
     monkeypatch.setattr(groups, "SMALLEST_POOL", 50)
@@ -179,7 +181,7 @@ def test_bounds_lowered_late_are_those_added_up_anew(loops: str) -> None:
 
 
 def test_compiled_loops_and_plain_ones_give_the_same_numbers_to_the_last_digit() -> None:
-    if compiled("coverage_loops") is None:
+    if compiled(LOOPS) is None:
         pytest.skip("numba is not installed")
     embeddings, rows = _rng().normal(size=(50, 77)).astype(np.float32), np.arange(50)
     given = embeddings, _rng(1).random(50), _rng(2).normal(size=77), rows

@@ -9,12 +9,14 @@ import pytest
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
+from nextmask.data.compiled import compiled
 from nextmask.errors import SelectionError
 from nextmask.selection import k_center, prob_cover, select_within
 from nextmask.selection.geometry import coverage, groups, sketch
-from nextmask.selection.geometry.compiled import compiled
 from nextmask.selection.geometry.groups import sorted_pool
 from nextmask.selection.geometry.purity import pure_radius
+
+LOOPS = "nextmask.selection.geometry.coverage_loops"
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
@@ -67,7 +69,7 @@ POOLS = {
 @pytest.fixture(params=["plain", "compiled"])
 def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of counting, on small pools cut into groups, so that all of the pruning has something to prune."""
-    if request.param == "compiled" and compiled("coverage_loops") is None:
+    if request.param == "compiled" and compiled(LOOPS) is None:
         pytest.skip("numba is not installed")
     monkeypatch.setattr(coverage, "WORTH_COMPILING", 0 if request.param == "compiled" else np.inf)
     monkeypatch.setattr(groups, "SMALLEST_POOL", 50)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from nextmask.data.compiled import compiled
 from nextmask.errors import SelectionError
 from nextmask.selection.budget import per_minute
 from nextmask.selection.geometry import coverage_plain
-from nextmask.selection.geometry.compiled import compiled
 from nextmask.selection.geometry.groups import SortedPool
 from nextmask.selection.geometry.side_by_side import Run, side_by_side, slices
 from nextmask.selection.geometry.sketch import Sketch
@@ -101,7 +101,7 @@ class Coverage:
         self._starts = np.append(0, np.cumsum(wanted))[pool.starts]
         self._sketch: Sketch = pool.sketch if targets is None else pool.sketch.at(np.flatnonzero(wanted))
         large = len(wanted) * len(self.targets) >= WORTH_COMPILING
-        self._loops = (compiled("coverage_loops") if large else None) or coverage_plain
+        self._loops = (compiled("nextmask.selection.geometry.coverage_loops") if large else None) or coverage_plain
         self._table = _table(similarity, pool.sketch)
         self._nearest = np.full(len(self.targets), np.inf)
         self.best = similarity.of(self._nearest)

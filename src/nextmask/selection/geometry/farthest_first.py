@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped
 
-from nextmask.selection.geometry.compiled import compiled
+from nextmask.data.compiled import compiled
 from nextmask.selection.geometry.side_by_side import Run, side_by_side, slices
 
 WORTH_COMPILING = 200_000_000
@@ -101,7 +101,7 @@ def _search(
         centres, out = Centres(points, np.array([first])), out.copy()
         out[first] = True
     work = len(points) * (len(centres.rows) + n) * points.shape[1]
-    loops = compiled("k_center_loops") if work >= WORTH_COMPILING else None
+    loops = compiled("nextmask.selection.geometry.k_center_loops") if work >= WORTH_COMPILING else None
     if out.all():
         return
     yield from _lazily(loops, points, out, n, centres) if loops else _plainly(points, out, centres)

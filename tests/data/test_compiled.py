@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nextmask.selection.geometry import compiled as module
+from nextmask.data import compiled as module
+
+LOOPS = "nextmask.selection.geometry.coverage_loops"
 
 
 @pytest.fixture(autouse=True)
@@ -15,14 +17,14 @@ def _fresh():
 
 
 def test_loads_a_module_of_loops():
-    loops = module.compiled("coverage_loops")
+    loops = module.compiled(LOOPS)
     assert loops is not None
-    assert loops.__name__.endswith("geometry.coverage_loops")
+    assert loops.__name__ == LOOPS
 
 
 def test_without_numba_there_are_none(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    assert module.compiled("coverage_loops") is None
+    assert module.compiled(LOOPS) is None
 
 
 def test_where_nothing_can_be_cached_there_are_none(monkeypatch):
@@ -30,4 +32,4 @@ def test_where_nothing_can_be_cached_there_are_none(monkeypatch):
         raise RuntimeError("cannot cache function: no locator available")
 
     monkeypatch.setattr(module, "import_module", refuse)
-    assert module.compiled("coverage_loops") is None
+    assert module.compiled(LOOPS) is None
