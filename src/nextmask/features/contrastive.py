@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from nextmask.errors import SelectionError
 from nextmask.features.group_batches import group_batches
-from nextmask.features.pretrain import PretrainConfig, Task, in_memory_format, its_encoder
+from nextmask.features.pretrain import PretrainConfig, Task, its_encoder
 from nextmask.features.unlabeled import Batch, Unlabeled, shuffled_passes
 from nextmask.networks.augment import change_intensities, random_affine, uniform
+from nextmask.networks.running import in_memory_format
 from nextmask.networks.unet import build_unet, contracting
 
 NETWORKS = ("unet", "resnet18")

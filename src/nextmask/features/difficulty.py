@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nextmask.features.pretrain import LearnedEncoder, in_memory_format
+from nextmask.features.pretrain import LearnedEncoder
 from nextmask.features.reconstruction import HIDDEN, cells_of
 from nextmask.networks.describe import pad, tiles_of
-from nextmask.networks.running import autocast
+from nextmask.networks.running import autocast, in_memory_format
 
 MASKINGS = 8
 """Times that an image is restored, each time with other parts of it hidden."""

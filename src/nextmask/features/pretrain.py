@@ -22,7 +22,7 @@ from nextmask.networks.architecture import Precision
 from nextmask.networks.describe import describe
 from nextmask.networks.device import choose_device
 from nextmask.networks.optimise import CHECKED_EVERY, adamw, descend, set_rate, torch_seed
-from nextmask.networks.running import autocast, memory_format, place
+from nextmask.networks.running import autocast, place
 from nextmask.networks.weights import check_weights, read_stored, save_tensors
 
 FORMAT = "nextmask encoder 1"
@@ -224,11 +224,6 @@ def its_encoder(network: nn.Module) -> nn.Module:
     encoder = network.encoder
     assert isinstance(encoder, nn.Module)
     return encoder
-
-
-def in_memory_format(images: Tensor, config: PretrainConfig) -> Tensor:
-    """Lay images out as the network wants them."""
-    return images.contiguous(memory_format=memory_format(config, images.device))
 
 
 def _fingerprint(pool: Unlabeled) -> str:

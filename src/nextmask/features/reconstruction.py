@@ -8,9 +8,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from nextmask.features.pretrain import PretrainConfig, Task, in_memory_format, its_encoder
+from nextmask.features.pretrain import PretrainConfig, Task, its_encoder
 from nextmask.features.unlabeled import Batch, shuffled_passes
 from nextmask.networks.augment import uniform
+from nextmask.networks.running import in_memory_format
 from nextmask.networks.unet import build_unet, contracting, strides_of
 
 HIDDEN = 0.4

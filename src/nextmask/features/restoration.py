@@ -6,8 +6,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from nextmask.features.corrupt import corrupted
-from nextmask.features.pretrain import PretrainConfig, Task, in_memory_format
+from nextmask.features.pretrain import PretrainConfig, Task
 from nextmask.features.unlabeled import Batch, shuffled_passes
+from nextmask.networks.running import in_memory_format
 from nextmask.networks.unet import build_unet, contracting
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nextmask.networks.architecture import Architecture
-from nextmask.networks.running import autocast, memory_format
+from nextmask.networks.running import autocast, in_memory_format
 
 
 @torch.inference_mode()
@@ -30,7 +30,7 @@ def _of_tile(encoder: nn.Module, tile: Tensor, config: Architecture, at_a_time: 
     device, pooled = next(encoder.parameters()).device, []
     pool = functional.adaptive_avg_pool2d if config.dimensions == 2 else functional.adaptive_avg_pool3d
     for part in tile.split(max(at_a_time, 1)):
-        part = part.to(device).contiguous(memory_format=memory_format(config, device))
+        part = in_memory_format(part.to(device), config)
         with autocast(config, device):
             activations = encoder(part)
         pooled.append(pool(activations.float(), grid).flatten(1).cpu())

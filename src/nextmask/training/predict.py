@@ -15,7 +15,7 @@ from nextmask.errors import TrainingError
 from nextmask.networks.describe import describe
 from nextmask.networks.device import choose_device
 from nextmask.networks.dropout import dropouts, dropping
-from nextmask.networks.running import autocast, memory_format, place
+from nextmask.networks.running import autocast, in_memory_format, place
 from nextmask.networks.unet import build_unet, contracting
 from nextmask.networks.weights import check_weights, read_stored, save_tensors
 from nextmask.training.config import TrainConfig, config_from
@@ -151,7 +151,7 @@ class Segmenter:
 
     def _probabilities(self, network: nn.Module, patches: Tensor) -> Tensor:
         with autocast(self.config, self.device):
-            logits = network(patches.contiguous(memory_format=memory_format(self.config, patches.device)))
+            logits = network(in_memory_format(patches, self.config))
         return torch.softmax(logits.float(), dim=1)
 
 

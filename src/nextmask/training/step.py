@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor, nn
 
-from nextmask.networks.running import memory_format
+from nextmask.networks.running import in_memory_format
 from nextmask.networks.share import ALONE, Share
 from nextmask.networks.unet import decode, encode, expanding
 from nextmask.training.config import TrainConfig
@@ -98,4 +98,4 @@ class Step:
 
     def laid_out(self, images: Tensor) -> Tensor:
         """Take the images that this process runs the network on, laid out as the network wants them."""
-        return self.share.own(images).contiguous(memory_format=memory_format(self.config, images.device))
+        return in_memory_format(self.share.own(images), self.config)
