@@ -53,8 +53,17 @@ def test_thick_slices_keep_their_depth():
     assert derive((12, 200, 220), dimensions=3).rotate_degrees == 15
 
 
+def test_slices_learn_from_unlabeled_images_where_there_are_some_unless_told_otherwise():
+    both = (("supervised", 1.0), ("fixmatch", 1.0))
+    assert derive((64, 64), dimensions=2, unlabeled=9).objectives == both
+    assert derive((9, 64, 64), dimensions=2, unlabeled=9).objectives == both
+    assert derive((64, 64), dimensions=2).objectives == both[:1]
+    assert derive((64, 64, 64), dimensions=3, unlabeled=9).objectives == both[:1]
+    assert derive((64, 64), dimensions=2, unlabeled=9, objectives={"supervised": 1}).objectives == both[:1]
+
+
 def test_training_length_follows_from_the_device_alone():
-    assert "labeled" not in str(inspect.signature(derive_config))
+    assert not {"labeled", "samples"} & set(inspect.signature(derive_config).parameters)
     few, many = derive((64, 64), dimensions=2), derive(*[(64, 64)] * 500, dimensions=2)
     assert few == many
     assert derive((64, 64), dimensions=2, iterations=7).iterations == 7

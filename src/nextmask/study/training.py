@@ -150,6 +150,7 @@ class Trainer:
             rgb=self.rgb,
             iterations=self.config.iterations,
             objectives=self.config.objectives,
+            unlabeled=len(self.labels.pool.samples),
         )
         return changed(replace(derived, snapshots=self.config.snapshots), self.config.training)
 

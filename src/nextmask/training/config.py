@@ -87,15 +87,18 @@ def derive_config(
     rgb: bool = False,
     iterations: int | None = None,
     objectives: Mapping[str, float] | None = None,
+    unlabeled: int = 0,
 ) -> TrainConfig:
     """Derive a training from the pool's working-grid shapes, (z, y, x) or (y, x), and the device.
 
     Training length depends on the device alone, never on how much is labeled: a schedule that grows with the labels
     leaves small budgets undertrained and mistakes that for a lack of annotation. The patch is the median image where
-    the device affords it. Raises TrainingError for shapes with fewer axes than ``dimensions``, or none at all.
+    the device affords it. Where there are ``unlabeled`` images and networks see slices or pictures, FixMatch uses them; of
+    volumes it has not gained yet (docs/log.md). Raises TrainingError for shapes with fewer axes than ``dimensions``, or none at all.
     """
     size = derive_size(shapes, dimensions=dimensions, device=device)
     kind = "cpu" if torch.device(device).type == "cpu" else "gpu"
+    derived = {"supervised": 1.0, "fixmatch": 1.0} if unlabeled and dimensions == 2 else {"supervised": 1.0}
     return TrainConfig(
         dimensions=dimensions,
         channels=channels,
@@ -110,7 +113,7 @@ def derive_config(
         rotate_degrees=45.0 if rgb else 15.0 if is_flat(size.patch_size) else 30.0,
         precision=best_precision(device),
         foreground_share=0.5,
-        objectives=tuple((objectives or {"supervised": 1.0}).items()),
+        objectives=tuple((objectives or derived).items()),
         unlabeled_batch_size=size.batch_size,
         average=0.99,
     )
