@@ -94,7 +94,9 @@ def derive_config(
     Training length depends on the device alone, never on how much is labeled: a schedule that grows with the labels
     leaves small budgets undertrained and mistakes that for a lack of annotation. The patch is the median image where
     the device affords it. Where there are ``unlabeled`` images and networks see slices or pictures, FixMatch uses them; of
-    volumes it has not gained yet (docs/log.md). Raises TrainingError for shapes with fewer axes than ``dimensions``, or none at all.
+    volumes it has not gained yet (docs/log.md).
+
+    Raises TrainingError for shapes with fewer axes than ``dimensions``, or none at all.
     """
     size = derive_size(shapes, dimensions=dimensions, device=device)
     kind = "cpu" if torch.device(device).type == "cpu" else "gpu"
