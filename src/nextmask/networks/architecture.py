@@ -104,8 +104,8 @@ def possible_strides(patch_size: Sequence[int]) -> list[tuple[int, ...]]:
 def best_precision(device: str) -> Precision:
     """Choose bfloat16 where the hardware gains by it, else float32.
 
-    Of CPUs that is those with AMX. With AVX512-BF16 a step takes as long in either: normalisation and activation have a faster
-    form in float32 (`nextmask.networks.cpu_layers`). Without either, bfloat16 is emulated.
+    Of CPUs that is those with AMX: 1.3 to 1.7 times the steps (benchmarks/mixed_precision.md). With AVX512-BF16 alone it takes
+    longer than float32 or as long, and without either bfloat16 is emulated.
     """
     if torch.device(device).type == "cuda":
         return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) else "float32"
