@@ -23,7 +23,8 @@ def run_demo(folder: Path, report: Report | None = None) -> tuple[Study, Path]:
         write_patients(folder / "patients", PATIENTS, seed=0)
     home = folder / "study"
     if not (home / FILE).exists():
-        config = StudyConfig(images="../patients/cases.csv", classes=CLASSES, unit="slice", iterations=ITERATIONS)
+        short = {"iterations": ITERATIONS, "objectives": {"supervised": 1.0}}  # unlabeled images would double the time
+        config = StudyConfig(images="../patients/cases.csv", classes=CLASSES, unit="slice", **short)
         Study.create(home, config, report=report)
     played = simulate(home, strategy="typiclust", query_size=QUERY_SIZE, rounds=ROUNDS, seed=0, report=report)
     return played, write_report(Study(home))
