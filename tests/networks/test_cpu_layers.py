@@ -6,6 +6,7 @@ import dataclasses
 from collections import OrderedDict
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.nets.unet import UNet
@@ -123,9 +124,22 @@ def test_each_precision_shape_and_order_in_memory(shape, precision, rounding, la
 
 
 def test_numbers_of_16_bits_are_rounded_as_pytorch_rounds_them():
-    values = torch.randn(2, 16, 32, 32)
-    whole, halves = layer()(values.bfloat16().float()).bfloat16(), layer()(values.bfloat16())
-    assert torch.equal(whole, halves)
+    numba, loops = pytest.importorskip("numba"), pytest.importorskip("nextmask.networks.cpu_loops")
+    store = loops._store
+
+    @numba.njit
+    def put(out, numbers):
+        for lane in range(numbers.size):
+            store(out, 0, 0, lane, numbers[lane])
+
+    between = [1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 3.0e38, 1e-40, 0.0, torch.inf, torch.nan]  # the first three: ties
+    numbers = torch.cat([torch.tensor(between), torch.randn(1000)])
+    out = np.zeros((1, 1, len(numbers)), np.uint16)
+    put(out, numbers.numpy())
+    wanted = numbers.bfloat16()
+    assert torch.equal(
+        torch.from_numpy(out[0, 0].view(np.int16)).view(torch.bfloat16).nan_to_num(7), wanted.nan_to_num(7)
+    )
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
