@@ -108,11 +108,12 @@ def test_images_of_too_few_axes_are_refused(shapes, dimensions):
         derive(*shapes, dimensions=dimensions)
 
 
-def test_precision_is_one_that_the_processor_computes(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    assert best_precision("cpu") == "float32"
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
-    assert best_precision("cpu") == "bfloat16"
+@pytest.mark.parametrize("amx", [False, True])
+@pytest.mark.parametrize("avx512_bf16", [False, True])
+def test_precision_is_one_that_the_processor_computes(monkeypatch, amx, avx512_bf16):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
+    assert best_precision("cpu") == ("bfloat16" if amx or avx512_bf16 else "float32")
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -104,15 +104,15 @@ def possible_strides(patch_size: Sequence[int]) -> list[tuple[int, ...]]:
 def best_precision(device: str) -> Precision:
     """Choose bfloat16 where the hardware gains by it, else float32.
 
-    Of CPUs that is those with AMX: 1.3 to 1.7 times the steps (benchmarks/mixed_precision.md). With AVX512-BF16 alone it takes
-    longer than float32 or as long, and without either bfloat16 is emulated.
+    Of CPUs that is those with AMX or AVX512-BF16: 1.2 to 1.7 times the steps (benchmarks/mixed_precision.md). Without either
+    bfloat16 is emulated.
     """
     if torch.device(device).type == "cuda":
         return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) else "float32"
     if torch.device(device).type != "cpu":
         return "float32"
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return "bfloat16" if probe and probe() else "float32"
+    probes = [getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]
+    return "bfloat16" if any(probe and probe() for probe in probes) else "float32"
 
 
 def _median_shape(shapes: Sequence[tuple[int, ...]], dimensions: int) -> list[int]:
