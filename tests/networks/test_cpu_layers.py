@@ -109,7 +109,7 @@ SHAPES = [(2, 4, 8, 8), (1, 1, 33, 31), (3, 5, 7, 9), (2, 16, 64, 64), (1, 70, 3
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("precision", "rounding"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize(("precision", "rounding"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-8)])
 @pytest.mark.parametrize("last", [False, True])
 def test_each_precision_shape_and_order_in_memory(shape, precision, rounding, last):
     torch.manual_seed(0)
@@ -118,9 +118,11 @@ def test_each_precision_shape_and_order_in_memory(shape, precision, rounding, la
     if last:
         values, gradient = (each.movedim(1, -1).contiguous().movedim(-1, 1) for each in (values, gradient))
     exact = both_ways(layer().double(), values.double(), gradient.double())
-    for found, wanted in zip(both_ways(layer(), values, gradient), exact, strict=True):
+    summed = both_ways(layer().double(), values.double(), gradient.double().abs())  # terms of the slope's gradient cancel out
+    sizes = [each.abs().max() for each in (exact[0], exact[1], summed[2])]
+    for found, wanted, size in zip(both_ways(layer(), values, gradient), exact, sizes, strict=True):
         assert found.shape == wanted.shape
-        assert (found.double() - wanted).abs().max() <= rounding * (2 + wanted.abs().max())
+        assert (found.double() - wanted).abs().max() <= rounding * (2 + size)
 
 
 def test_numbers_of_16_bits_are_rounded_as_pytorch_rounds_them():
