@@ -118,7 +118,9 @@ def test_each_precision_shape_and_order_in_memory(shape, precision, rounding, la
     if last:
         values, gradient = (each.movedim(1, -1).contiguous().movedim(-1, 1) for each in (values, gradient))
     exact = both_ways(layer().double(), values.double(), gradient.double())
-    summed = both_ways(layer().double(), values.double(), gradient.double().abs())  # terms of the slope's gradient cancel out
+    summed = both_ways(
+        layer().double(), values.double(), gradient.double().abs()
+    )  # terms of the slope's gradient cancel out
     sizes = [each.abs().max() for each in (exact[0], exact[1], summed[2])]
     for found, wanted, size in zip(both_ways(layer(), values, gradient), exact, sizes, strict=True):
         assert found.shape == wanted.shape

@@ -127,6 +127,7 @@ def pretrain(
     where = torch.device(choose_device(device))
     network = place(task.build(config, torch_seed(seed, _WEIGHTS)), config, where).train()
     optimiser = adamw(network, config.learning_rate, config.weight_decay)
+    pool = pool.on_device(where)
     fixed = _FixedBatches(pool, config, task, seed, where)
     key = {"config": asdict(config), "seed": list(seed), "pool": _fingerprint(pool)}
     start, curve = _resume(checkpoint, key, network, optimiser) if checkpoint else (0, [])

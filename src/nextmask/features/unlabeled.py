@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from nextmask.errors import DataError, SelectionError
 from nextmask.networks.patches import read_patch, rows_at
+from nextmask.networks.resident import resident
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,11 @@ class Unlabeled:
 
     def __len__(self) -> int:
         return len(self.volume)
+
+    def on_device(self, device: torch.device) -> Unlabeled:
+        """Keep the images on an accelerator, if they fit."""
+        loaders = resident([partial(self.load, row) for row in range(len(self))], device)
+        return replace(self, load=lambda row: loaders[row]())
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +64,7 @@ def read_batch(
             "Leave out the cases that differ, or make a study of their own of them."
         )
     of = (torch.from_numpy(array[rows]).to(device) for array in (pool.patient, pool.volume, pool.place))
-    return Batch(torch.from_numpy(np.stack(images)).to(device), *of)
+    return Batch(torch.stack(images).to(device), *of)
 
 
 def shuffled_passes(samples: int, batch_size: int, seed: Sequence[int]) -> Iterator[np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nextmask.data.pool import IGNORE
 from nextmask.errors import TrainingError
-from nextmask.networks.patches import rows_at
+from nextmask.networks.patches import cut, not_finite, rows_at
+from nextmask.networks.resident import resident
 from nextmask.training.config import TrainConfig
 
 LoadSample = Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -28,12 +29,12 @@ _PLACES, _ORDER, _PATCHES = 1, 2, 3  # streams of randomness, each of its own se
 
 @dataclass(frozen=True, eq=False)
 class Labeled:
-    """A sample as training sees it: how to read it, and where it is annotated.
+    """A sample as training sees it: how to read it (from a device, if it is kept there), and where it is annotated.
 
     ``places[c]`` are random voxels of class c, (up to PLACES, axes); ``complete``: no voxel is 255.
     """
 
-    load: LoadSample
+    load: Callable[[], tuple[np.ndarray | Tensor, np.ndarray | Tensor]]
     shape: tuple[int, ...]
     counts: np.ndarray
     places: dict[int, np.ndarray]
@@ -51,6 +52,12 @@ def look_at_samples(samples: Sequence[LoadSample], config: TrainConfig, seed: Se
             "There are 0 labeled samples to train on. Expected at least one. Annotate the query of this round first."
         )
     return [_look_at(load, row, config, _rng(seed, _PLACES, row)) for row, load in enumerate(samples)]
+
+
+def on_device(labeled: Sequence[Labeled], device: torch.device) -> list[Labeled]:
+    """Keep images and masks on an accelerator, if they fit."""
+    loaders = resident([sample.load for sample in labeled], device)
+    return [replace(sample, load=load) for sample, load in zip(labeled, loaders, strict=True)]
 
 
 def _look_at(load: LoadSample, row: int, config: TrainConfig, rng: np.random.Generator) -> Labeled:
@@ -108,29 +115,20 @@ def draw_labeled(
     rng = _rng(seed, _PATCHES, number)
     rows = rows_at(number * config.batch_size, config.batch_size, len(labeled), [*seed, _ORDER])
     images, masks = zip(*(_read_patch(labeled[row], row, config, rng) for row in rows), strict=True)
-    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))
+    return torch.stack(images), torch.stack(masks)
 
 
-def _read_patch(
-    sample: Labeled, row: int, config: TrainConfig, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_patch(sample: Labeled, row: int, config: TrainConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Read one patch; where the image is smaller, its border is repeated and the mask is 255."""
     start = _patch_start(sample, config, rng)
-    inside = tuple(
-        slice(max(a, 0), min(a + p, n)) for a, p, n in zip(start, config.patch_size, sample.shape, strict=True)
-    )
-    beyond = [(max(-a, 0), max(a + p - n, 0)) for a, p, n in zip(start, config.patch_size, sample.shape, strict=True)]
     image, mask = sample.load()
-    pixels = np.asarray(image[(slice(None), *inside)], dtype=np.float32)
-    if not np.isfinite(pixels).all():
+    pixels = cut(image, start, config.patch_size)
+    if wrong := not_finite(pixels):
         raise TrainingError(
-            f"The image of training sample {row} has {np.count_nonzero(~np.isfinite(pixels))} values that are not "
+            f"The image of training sample {row} has {wrong} values that are not "
             "finite. Expected numbers, at most 65504 in size after preprocessing. Repair the image or drop the case."
         )
-    return (
-        np.pad(pixels, [(0, 0), *beyond], mode="edge"),
-        np.pad(np.asarray(mask[inside]), beyond, constant_values=IGNORE),
-    )
+    return pixels, cut(mask, start, config.patch_size, fill=IGNORE)
 
 
 def _patch_start(sample: Labeled, config: TrainConfig, rng: np.random.Generator) -> list[int]:

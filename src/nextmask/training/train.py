@@ -23,13 +23,14 @@ from nextmask.networks.augment import augment_batch, warp
 from nextmask.networks.device import choose_device
 from nextmask.networks.dropout import dropping
 from nextmask.networks.optimise import CHECKED_EVERY, adamw, descend, set_rate, torch_seed
+from nextmask.networks.resident import resident
 from nextmask.networks.running import autocast, place
 from nextmask.networks.share import ALONE, Share
 from nextmask.networks.unet import build_unet
 from nextmask.networks.warm_start import WarmStart, load_into
 from nextmask.networks.weights import read_stored, save_tensors
 from nextmask.training.config import TrainConfig
-from nextmask.training.labeled import Labeled, LoadSample, draw_labeled, fingerprint, look_at_samples
+from nextmask.training.labeled import Labeled, LoadSample, draw_labeled, fingerprint, look_at_samples, on_device
 from nextmask.training.objectives import OBJECTIVES, ramp
 from nextmask.training.predict import Segmenter
 from nextmask.training.step import Networks, Step
@@ -70,9 +71,9 @@ def fit(
     where = torch.device(choose_device(device))
     check_objectives(config, len(unlabeled))
     drawing = _Drawing(
-        look_at_samples(samples, config, seed),
-        unlabeled,
-        look_at_samples(pseudo, config, [*seed, _PSEUDO]) if pseudo else [],
+        on_device(look_at_samples(samples, config, seed), where),
+        resident(unlabeled, where),
+        on_device(look_at_samples(pseudo, config, [*seed, _PSEUDO]), where) if pseudo else [],
         config,
         seed,
         where,

@@ -11,7 +11,7 @@ from torch import Tensor
 from nextmask.networks.patches import read_patch, rows_at
 from nextmask.training.config import TrainConfig
 
-LoadImage = Callable[[], np.ndarray]
+LoadImage = Callable[[], np.ndarray | Tensor]
 """Gives the image (channels, *spatial) of one sample; called anew for every patch."""
 
 _ORDER, _PATCHES = 5, 6  # streams of randomness, apart from those of annotated samples
@@ -25,4 +25,4 @@ def draw_unlabeled(images: Sequence[LoadImage], config: TrainConfig, seed: Seque
     rng = np.random.default_rng([*seed, _PATCHES, number])
     size = config.unlabeled_batch_size
     rows = rows_at(number * size, size, len(images), [*seed, _ORDER])
-    return torch.from_numpy(np.stack([read_patch(images[row](), row, config.patch_size, rng) for row in rows]))
+    return torch.stack([read_patch(images[row](), row, config.patch_size, rng) for row in rows])
