@@ -9,6 +9,7 @@ from nextmask.errors import StudyError
 from nextmask.selection import STRATEGIES, needs
 from nextmask.selection.measures import sample_scores
 from nextmask.selection.types import EVIDENCE
+from nextmask.study import scores
 from nextmask.study.oracle import Truth
 from nextmask.study.scores import Scorer, columns
 from nextmask.study.study import Study
@@ -74,25 +75,49 @@ def test_spacing_is_that_of_the_working_grid(trained):
     assert trained.labels.spacing(0) == pytest.approx(wanted[-2:])
 
 
+class Bright:
+    """Says foreground wherever a voxel is bright; keeps the shapes of what it was asked about."""
+
+    def __init__(self):
+        self.seen = []
+
+    def predict(self, image):
+        self.seen.append(image.shape)
+        p = 1 / (1 + np.exp(-image[:1]))
+        return np.concatenate([1 - p, p])
+
+
+@pytest.mark.parametrize("members", ["one", "flips"])
+def test_slices_of_a_case_are_predicted_together_and_scored_apart(trained, monkeypatch, members):
+    monkeypatch.setattr(scores, "AT_ONCE", 3)
+    pool, bright = trained.pool, Bright()
+    scorer = Scorer(trained.labels, bright, measure="mutual_information", members=members)
+    rows = pool.rows_of_case[pool.cases[1].id]
+    assert len(rows) > 4
+    found = {row: scorer(row) for row in [*rows[4:], *rows[:4]]}
+    assert max(shape[1] for shape in bright.seen) == 3
+    for row in rows:
+        image = np.asarray(trained.labels.image(row), np.float32)
+        alone = sample_scores(
+            scores.predictor(bright, members)(image), None, trained.labels.spacing(row), measure="mutual_information"
+        )
+        np.testing.assert_allclose(found[row], scores._in_columns(alone)[0], rtol=1e-5, atol=1e-7)
+    monkeypatch.setattr(scores, "VOXELS_AT_ONCE", 1)
+    bright.seen.clear()
+    Scorer(trained.labels, bright, measure="entropy", members="one")(rows[0])
+    assert [len(shape) for shape in bright.seen] == [3]
+
+
 def test_boxes_are_scored_in_the_prediction_of_their_case(made_study, tmp_path, small_config):
     images = str(made_study / "patients" / "cases.csv")
     config = small_config(images=images, unit="box", box=(3, 16, 16), working_size=32)
     study = Study.create(tmp_path / "boxes", config)
-    seen = []
-
-    class Bright:
-        """Says foreground wherever a voxel is brighter than the mean."""
-
-        def predict(self, image):
-            seen.append(image.shape)
-            p = 1 / (1 + np.exp(-image[:1]))
-            return np.concatenate([1 - p, p])
-
-    scorer = Scorer(study.labels, Bright(), measure="entropy", members="one")
+    bright = Bright()
+    scorer = Scorer(study.labels, bright, measure="entropy", members="one")
     rows = study.pool.rows_of_case[study.pool.cases[0].id]
     share = columns(2)["foreground_share"]
     found = np.array([scorer(row)[share][0] for row in rows])
-    assert len(seen) == 1
+    assert len(bright.seen) == 1
     wanted = [(np.asarray(study.labels.image(row)) > 0).mean() for row in rows]
     np.testing.assert_allclose(found, wanted)
 

@@ -28,7 +28,7 @@ from nextmask.study.scores import (
     members_of,
 )
 
-VERSION = 1
+VERSION = 2
 """Part of every key of scores; raised when the same measure of the same segmenter would give other numbers."""
 LEARNED_VERSION = 1
 """Part of every key of what is learned from who is labeled; raised when the same samples would give other numbers."""

@@ -34,6 +34,10 @@ PASSES, DROPPED = 10, (0,)
 """How many passes with dropout, and the seed of what they drop."""
 
 
+AT_ONCE, VOXELS_AT_ONCE = 8, 2**19
+"""Slices of a case that a segmenter of slices predicts at once, and how many voxels they may have, all members being in memory."""
+
+
 Predictor = Callable[[np.ndarray], np.ndarray | Iterable[np.ndarray]]
 """Gives probabilities (classes, *spatial) of an image (channels, *spatial), or several of them."""
 
@@ -76,38 +80,64 @@ class Scorer:
     """Scores a sample: row -> (scores,) float64, laid out as `columns` says.
 
     ``members`` are what may contradict one another. Boxes, and slices where the segmenter takes volumes, are cut from the
-    prediction of their whole case, so that the segmenter sees what is around them; it is made once for all of them.
+    prediction of their whole case, so that the segmenter sees what is around them; it is made once for all of them. A
+    segmenter of slices is asked for several of a case at once: by one at a time, a step of a network is mostly preparation.
     """
 
     def __init__(self, labels: Labels, segmenter: Any, *, measure: str, members: Members):
         self._labels, self._measure, self._predict = labels, measure, predictor(segmenter, members)
         self._segmenter = segmenter
-        self._case: tuple[int, np.ndarray] | None = None
+        self._scored: tuple[range, np.ndarray] = (range(0), np.empty(0))
 
     def __call__(self, row: int) -> np.ndarray:
-        pool = self._labels.pool
-        if pool.unit != "box" and not self._sees_volumes():
-            return self._scored(self._labels.image(row), self._labels.spacing(row))[0]
-        case = pool.samples[row].case
-        if self._case is None or self._case[0] != case:
-            self._case = (case, self._of_boxes(case))
-        # The samples of a case lie one after another in the pool.
-        return self._case[1][row - pool.rows_of_case[pool.cases[case].id][0]]
+        if row not in self._scored[0]:
+            rows = self._together(row)
+            self._scored = (rows, self._of_case(rows) if self._cut_from_case() else self._of_slices(rows))
+        return self._scored[1][self._scored[0].index(row)]
 
-    def _sees_volumes(self) -> bool:
-        """Say whether slices are asked for and the segmenter takes whole volumes only."""
-        return self._labels.planar and getattr(self._segmenter, "dimensions", 2) == 3
+    def _together(self, row: int) -> range:
+        """Return the rows that are predicted with this one: parts of one case, which lie one after another in the pool.
 
-    def _of_boxes(self, case: int) -> np.ndarray:
-        rows = self._labels.pool.rows_of_case[self._labels.pool.cases[case].id]
+        Which they are does not depend on the row that is asked for first, so that shards of a pool find the same numbers.
+        """
+        rows = self._labels.pool.rows_of_case[self._labels.pool.cases[self._labels.pool.samples[row].case].id]
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        if self._cut_from_case():
+            return range(first, last)
+        size = max(1, min(AT_ONCE, VOXELS_AT_ONCE // self._labels.image(row)[0].size))
+        start = first + (row - first) // size * size
+        return range(start, min(start + size, last))
+
+    def _cut_from_case(self) -> bool:
+        """Say whether samples are boxes, or slices where the segmenter takes whole volumes only."""
+        volumes = self._labels.planar and getattr(self._segmenter, "dimensions", 2) == 3
+        return self._labels.pool.unit == "box" or volumes
+
+    def _of_case(self, rows: range) -> np.ndarray:
+        case = self._labels.pool.samples[rows[0]].case
         regions = [self._labels.region(row) for row in rows]
         boxes = np.array([[*(part.start for part in each), *(part.stop for part in each)] for each in regions])
-        return self._scored(self._labels.cache.image(case), self._labels.cache.spacings[case], boxes)
+        members = self._predict(np.asarray(self._labels.cache.image(case), np.float32))
+        return self._scores(members, self._labels.cache.spacings[case], boxes)
 
-    def _scored(
-        self, image: np.ndarray, spacing: tuple[float, ...] | None, boxes: np.ndarray | None = None
+    def _of_slices(self, rows: range) -> np.ndarray:
+        images = [np.asarray(self._labels.image(row), np.float32) for row in rows]
+        if (
+            len(rows) == 1
+        ):  # as pictures are, and whole volumes: members of a large one are not to be in memory together
+            return self._scores(self._predict(images[0]), self._labels.spacing(rows[0]))
+        predicted = self._predict(np.stack(images, axis=1))
+        members = [predicted] if isinstance(predicted, np.ndarray) else list(predicted)
+        each = ([member[:, place] for member in members] for place in range(len(rows)))
+        scores = [self._scores(of_slice, self._labels.spacing(row)) for of_slice, row in zip(each, rows, strict=True)]
+        return np.concatenate(scores)
+
+    def _scores(
+        self,
+        members: np.ndarray | Iterable[np.ndarray],
+        spacing: tuple[float, ...] | None,
+        boxes: np.ndarray | None = None,
     ) -> np.ndarray:
-        members = self._predict(np.asarray(image, np.float32))
         return _in_columns(sample_scores(members, boxes, spacing, measure=self._measure))
 
 
