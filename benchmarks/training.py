@@ -37,13 +37,15 @@ from monai.transforms import (
 
 from nextmask.networks.augment import augment_batch
 from nextmask.networks.optimise import adamw
+from nextmask.networks.running import place
 from nextmask.networks.unet import build_unet, strides_of
 from nextmask.training.config import TrainConfig, derive_config
 from nextmask.training.labeled import draw_labeled, look_at_samples
+from nextmask.training.predict import Segmenter
 from nextmask.training.train import fit
 
 HERE = Path(__file__).parent
-SLICES, SIDE = 96, 128
+SLICES, SIDE, MEMBERS = 96, 128, 5
 
 
 def main() -> None:
@@ -70,7 +72,7 @@ def main() -> None:
         for name, way in ways.items():
             rates[name].append(way())
     parts = shares(pairs, replace(config, iterations=wanted.steps), wanted.device)
-    report(rates, parts, config, wanted)
+    report(rates, parts, predicting(pairs, config, wanted.device), config, wanted)
 
 
 def with_unlabeled(config: TrainConfig) -> TrainConfig:
@@ -202,7 +204,44 @@ def shares(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, devi
     } | {"step": 1000 * step}
 
 
-def report(rates: dict[str, list[float]], parts: dict[str, float], config: TrainConfig, wanted: Any) -> None:
+def predicting(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, device: str) -> dict[str, float]:
+    """Return the milliseconds that five networks need for a slice, of eight at once, and of these what networks run for."""
+    where, running = torch.device(device), [0.0]
+    networks = [place(build_unet(config, config.classes, seed), config, where).eval() for seed in range(MEMBERS)]
+
+    def clock() -> float:
+        if where.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def started(*_: Any) -> None:
+        running[0] -= clock()
+
+    def ended(*_: Any) -> None:
+        running[0] += clock()
+
+    for network in networks:
+        network.register_forward_pre_hook(started)
+        network.register_forward_hook(ended)
+    segmenter = Segmenter(config, networks[0], tuple(networks[1:]))
+    volumes = [np.stack([pairs[8 * row + k][0] for k in range(8)], axis=1) for row in range(len(pairs) // 8)]
+    for _ in segmenter.predict_members(volumes[0]):
+        pass  # what is compiled, cached or started the first time
+    running[0], begun = 0.0, clock()
+    for volume in volumes:
+        for _ in segmenter.predict_members(volume):
+            pass
+    slices = 8 * len(volumes)
+    return {"slice": 1000 * (clock() - begun) / slices, "networks": 1000 * running[0] / slices}
+
+
+def report(
+    rates: dict[str, list[float]],
+    parts: dict[str, float],
+    predicted: dict[str, float],
+    config: TrainConfig,
+    wanted: Any,
+) -> None:
     """Write the table."""
     mine = float(np.median(rates["nextmask"]))
     lines = [
@@ -225,6 +264,9 @@ def report(rates: dict[str, list[float]], parts: dict[str, float], config: Train
         "",
         f"Of a step of {parts['step']:.0f} ms, reading patches takes {parts['reading']:.1f} ms and augmenting them "
         f"{parts['augmenting']:.1f} ms: {100 * data / parts['step']:.0f} %.",
+        "",
+        f"Prediction by {MEMBERS} members, one after another, takes {predicted['slice']:.1f} ms for a slice, of eight at once; for "
+        f"{100 * predicted['networks'] / predicted['slice']:.0f} % of that networks run.",
         "",
     ]
     (HERE / "training.md").write_text("\n".join(lines), encoding="utf-8")
