@@ -9,7 +9,7 @@ import pytest
 
 from nextmask.benchmark.grid import OWN, BenchmarkConfig, Unit, read_benchmark, units
 from nextmask.errors import StudyError
-from nextmask.study.config import checked
+from nextmask.study.config import StudyConfig, checked
 
 STUDIES: dict[str, Any] = {"hearts": {"images": "cases.csv", "classes": ["lv"]}}
 
@@ -115,6 +115,20 @@ def test_seeds_are_a_list_or_how_many_and_those_of_training_are_the_same_if_not_
     assert [(u.seed, u.training_seed) for u in listed(seeds=[5])] == [(5, 5)]
     crossed = listed(seeds=[5, 6], training_seeds=2)
     assert [(u.seed, u.training_seed) for u in crossed] == [(5, 0), (5, 1), (6, 0), (6, 1)]
+
+
+def test_seeds_share_one_pretraining_or_have_one_each():
+    study = StudyConfig(images="cases.csv", classes=("lesion",), pretraining={"iterations": 7, "seed": 9})
+    shared, own = listed(seeds=2), listed(seeds=2, pretrainings="each")
+    assert [u.settings_in(study) for u in shared] == [u.settings for u in shared]
+    assert [u.settings_in(study)["pretraining"] for u in own] == [{"iterations": 7, "seed": k} for k in (0, 1)]
+    assert len({u.arm for u in own}) == 1
+    set_here = listed(seeds=[5], pretrainings="each", settings={"pretraining": {"iterations": 3}})[0]
+    assert set_here.settings_in(study)["pretraining"] == {"iterations": 3, "seed": 5}
+    elsewhere = listed(seeds=[5], pretrainings="each", settings={"encoder": "pretrained"})[0]
+    assert "pretraining" not in elsewhere.settings_in(study)
+    both = listed({"pretrainings": "each"}, {}, seeds=1)
+    assert [(u.own_pretraining, u.arm) for u in both] == [(True, "random pretrainings=each"), (False, "random")]
 
 
 def test_budgets_are_samples_in_all_and_sizes_are_those_of_each_query():

@@ -273,6 +273,19 @@ def test_files_of_an_encoder_from_elsewhere_are_found_from_the_study(file):
     assert pretraining["network"] == "monai:resnet18"
 
 
+@pytest.mark.parametrize(("pretrainings", "wanted"), [("one", 1), ("each", 2)])
+def test_seeds_share_a_pretraining_or_have_their_own(file, pretrainings, wanted):
+    arm = (
+        '[[arms]]\nstrategies = ["k_center"]\nencoders = ["restoration"]\nsettings = {pretraining = {iterations = 2}}\n'
+    )
+    head = f'seeds = 2\nbudgets = [2]\npretrainings = "{pretrainings}"\nstudies.hearts.folder = "study"\n'
+    file.write_text(head + "settings = {iterations = 2}\n" + arm)
+    done = play(file)
+    assert counts(done) == {"done": 2}
+    assert len(list(file.parent.rglob("restoration-*.pt"))) == wanted
+    assert len({job.key for job in done.jobs}) == 2
+
+
 def test_units_that_other_code_played_are_counted(file, monkeypatch):
     file.write_text(FILE.replace("budgets = [2, 5]", "budgets = [2]"))
     done = play(file)

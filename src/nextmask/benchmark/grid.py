@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -78,6 +78,10 @@ class Grid(_Table):
     seeds: Seeds | None = Field(None, description="seeds of the queries and of the training: a list, or how many")
     training_seeds: Seeds | None = Field(
         None, description="seeds of the training, each with each of the above; the same seed for both if not given"
+    )
+    pretrainings: Literal["one", "each"] | None = Field(
+        None,
+        description="one pretraining that all seeds share, if not given, or one for each of the seeds of the queries",
     )
     budgets: Schedules | None = Field(
         None,
@@ -199,10 +203,19 @@ class Unit:
     sizes: tuple[int, ...]
     seed: int
     training_seed: int
+    own_pretraining: bool = False
 
     def asked(self) -> dict[str, Any]:
         """Return what decides its results besides the study and its settings; what it is called does not."""
-        return {name: value for name, value in vars(self).items() if name not in ("study", "arm", "settings")}
+        apart = ("study", "arm", "settings", "own_pretraining")
+        return {name: value for name, value in vars(self).items() if name not in apart}
+
+    def settings_in(self, study: StudyConfig) -> Mapping[str, Any]:
+        """Return its settings, with the seed of a pretraining of its own; one that was made elsewhere has none."""
+        if not self.own_pretraining or self.settings.get("encoder", study.encoder) == "pretrained":
+            return self.settings
+        shared = self.settings.get("pretraining", study.pretraining)
+        return {**self.settings, "pretraining": {**shared, "seed": self.seed}}
 
 
 def read_benchmark(path: Path) -> BenchmarkConfig:
@@ -233,7 +246,7 @@ def units(config: BenchmarkConfig) -> tuple[Unit, ...]:
     found.sort(key=lambda unit: order[unit.seed, unit.training_seed])
     distinct: dict[str, Unit] = {}
     for unit in found:
-        distinct.setdefault(repr((unit.study, unit.settings, unit.asked())), unit)
+        distinct.setdefault(repr((unit.study, unit.settings, unit.own_pretraining, unit.asked())), unit)
     named = _named_apart(tuple(distinct.values()))
     _check_baseline(config.baseline, named)
     return named
@@ -267,10 +280,11 @@ def _units_of(arm: Arm, config: BenchmarkConfig) -> Iterator[Unit]:
                     sizes,
                     seed,
                     training_seed,
+                    given["pretrainings"] == "each",
                 )
 
 
-_SHARED = ("seeds", "training_seeds", "first", "first_options")
+_SHARED = ("seeds", "training_seeds", "pretrainings", "first", "first_options")
 
 
 def _sizes(arm: Arm, config: BenchmarkConfig) -> list[tuple[int, ...]]:
@@ -293,6 +307,8 @@ def _named_apart(found: tuple[Unit, ...]) -> tuple[Unit, ...]:
 
     def described(unit: Unit) -> str:
         begun = {} if unit.first is None else {"first": unit.first}
+        if unit.own_pretraining and not all(u.own_pretraining for u in found):
+            begun["pretrainings"] = "each"
         extra = {**begun, **unit.options, **{name: unit.settings[name] for name in settings if name in unit.settings}}
         return " ".join([unit.strategy, *(f"{name}={value}" for name, value in extra.items())])
 

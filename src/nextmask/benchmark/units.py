@@ -20,7 +20,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -274,6 +274,7 @@ class _Made:
 
 def _job(unit: Unit, study: _Made, folder: Path) -> Job:
     """Name a unit by all that decides its results: its settings, the study's content, and the code."""
+    unit = replace(unit, settings=unit.settings_in(study.config))
     settings = parse_config({**study.config.model_dump(), **unit.settings}, f"arm {unit.arm!r} of the benchmark")
     config = settings.model_dump(mode="json", exclude={*_PATHS, "columns", "cache"})
     key = digest_json([VERSION, versions()["nextmask"], config, study.content, unit.asked()])[:12]
