@@ -32,7 +32,7 @@ bench-selection: .venv/installed-dev
 	-$(BIN)/python -m pip install --quiet --no-deps submodlib-py apricot-select
 	$(BIN)/python benchmarks/selection.py
 
-# Every published system, small; by estimate 45 minutes on two cores. Interrupted, it goes on where it was. See recipes/index.html.
+# Every published system, small; half an hour on two cores. Interrupted, it goes on where it was. See recipes/index.html.
 RECIPES := colossal saal sal_smis ceal metric_coreset clasp_pe nextmask
 bench-recipes: .venv/installed
 	for name in $(RECIPES); do $(BIN)/nextmask recipe $$name --data "$${NEXTMASK_DATA:-../shared/data}" || exit 1; done

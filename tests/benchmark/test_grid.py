@@ -161,14 +161,22 @@ def test_arms_are_named_by_what_differs_between_them():
         {"strategies": ["most_uncertain"], "first": "random", "settings": {"iterations": 3}, "encoders": ["intensity"]},
         {"name": "ours", "strategies": ["k_center"]},
         {"name": "both", "strategies": ["badge", "usl"], "settings": {"iterations": 3}},
+        {
+            "name": "starts",
+            "strategies": ["usl"],
+            "vary": {"start": ["scratch", "restoration"]},
+            "settings": {"members": 2},
+        },
     )
     assert [unit.arm for unit in found] == [
         "random iterations=3",
         "typiclust neighbors=5 iterations=3",
         "most_uncertain first=random encoder=intensity iterations=3",
         "ours",
-        "both: badge iterations=3",
-        "both: usl iterations=3",
+        "both: badge",
+        "both: usl",
+        "starts: usl start=scratch",
+        "starts: usl start=restoration",
     ]
 
 

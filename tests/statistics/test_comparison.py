@@ -72,6 +72,17 @@ def test_the_mean_is_bounded_more_loosely_than_the_paired_difference():
     assert row.mean.upper - row.mean.lower > 2 * (row.difference.interval.upper - row.difference.interval.lower)
 
 
+def test_no_interval_of_a_mean_leaves_what_scores_can_be():
+    drawn = {"a": [[0.0, 0.9], [0.0, 1.0]], "b": [[0.1, 0.9], [0.0, 0.8]]}
+    scores = {name: Scores(np.array(values), (0, 1), patients=("p", "q")) for name, values in drawn.items()}
+    free = compare(scores, "a", rng=rng()).rows[0].mean
+    ended = compare(scores, "a", rng=rng(), ends=(0.0, 1.0)).rows[0].mean
+    assert free.lower < 0 < 1 < free.upper
+    assert (ended.lower, ended.upper, ended.estimate) == (0.0, 1.0, free.estimate)
+    one = {name: Scores(np.array(values[:1]), (0,), patients=("p", "q")) for name, values in drawn.items()}
+    assert compare(one, "a", rng=rng(), ends=(0.0, 1.0)).rows[0].mean.upper == math.inf  # not known is not 1
+
+
 def test_one_seed_decides_nothing():
     found = compare(study({"random": 0.0, "up": 0.5}, rng(6), seeds=1), "random", rng=rng())
     assert found.rows[0].mean.lower == -math.inf

@@ -27,6 +27,8 @@ from nextmask.statistics import (
     summarise_target,
 )
 
+DICE = (0.0, 1.0)
+"""The lowest and the highest that there can be."""
 BAND_DRAWS = 2000
 """Draws of the bootstrap of a band; its ends are drawn, not tested."""
 SHARE_OF_BASELINE = 0.95
@@ -121,7 +123,11 @@ def _band(arm: ArmCurves, axis: str) -> tuple[BandPoint, ...]:
     rng = np.random.default_rng(0)
     means = arm.spent[axis].mean(axis=0)
     points = enumerate(means.tolist())
-    return tuple(BandPoint(x, interval_of_mean(arm.dice[:, at], rng=rng, draws=BAND_DRAWS)) for at, x in points)
+    return tuple(BandPoint(x, _interval(arm.dice[:, at], rng)) for at, x in points)
+
+
+def _interval(dice: Array, rng: np.random.Generator) -> Interval:
+    return interval_of_mean(dice, rng=rng, draws=BAND_DRAWS).within(*DICE)
 
 
 # -- comparisons -------------------------------------------------------------------------------------------------------
@@ -171,7 +177,7 @@ def _compared(
     try:
         of_arms = values(kept)
         scores = {arm.name: Scores(of_arms[arm.name], arm.seeds, patients=arm.patients) for arm in kept}
-        table = compare(scores, baseline, rng=np.random.default_rng(0), margin=margin)
+        table = compare(scores, baseline, rng=np.random.default_rng(0), margin=margin, ends=DICE)
     except StudyError as error:
         return Measure(name, title, None, str(error), left_out)
     return Measure(name, title, table, left_out=left_out)

@@ -301,19 +301,29 @@ def _sizes(arm: Arm, config: BenchmarkConfig) -> list[tuple[int, ...]]:
 
 
 def _named_apart(found: tuple[Unit, ...]) -> tuple[Unit, ...]:
-    """Name every arm by its strategy and by what differs between units; a name that was given comes first."""
-    settings = [name for name in StudyConfig.model_fields if len({repr(u.settings.get(name)) for u in found}) > 1]
-    strategies = {name: {u.strategy for u in found if u.arm == name} for name in {u.arm for u in found}}
+    """Name every arm by its strategy and by what differs between units; a name that was given comes first.
+
+    Units that were given one name are told apart among themselves alone.
+    """
+    groups = {name: [u for u in found if u.arm == name] for name in dict.fromkeys(u.arm for u in found)}
+    differing = {name: _differing(group if name else found) for name, group in groups.items()}
 
     def described(unit: Unit) -> str:
         begun = {} if unit.first is None else {"first": unit.first}
         if unit.own_pretraining and not all(u.own_pretraining for u in found):
             begun["pretrainings"] = "each"
-        extra = {**begun, **unit.options, **{name: unit.settings[name] for name in settings if name in unit.settings}}
-        return " ".join([unit.strategy, *(f"{name}={value}" for name, value in extra.items())])
+        settings = {name: unit.settings[name] for name in differing[unit.arm] if name in unit.settings}
+        return " ".join(
+            [unit.strategy, *(f"{k}={value}" for k, value in {**begun, **unit.options, **settings}.items())]
+        )
 
-    bare = {name: {described(u) for u in found if u.arm == name} for name in strategies}
+    bare = {name: {described(u) for u in group} for name, group in groups.items()}
     return tuple(
         replace(u, arm=u.arm if u.arm and len(bare[u.arm]) == 1 else f"{u.arm}: {described(u)}".removeprefix(": "))
         for u in found
     )
+
+
+def _differing(found: Sequence[Unit]) -> list[str]:
+    """List the settings that are not the same in all of these units."""
+    return [name for name in StudyConfig.model_fields if len({repr(u.settings.get(name)) for u in found}) > 1]

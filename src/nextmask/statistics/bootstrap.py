@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +24,11 @@ class Interval:
     lower: float
     upper: float
     confidence: float
+
+    def within(self, lowest: float, highest: float) -> Interval:
+        """Cut off what no score can be: the stretch for few seeds does not know that a Dice ends at 0 and 1."""
+        known = math.isfinite(self.lower) and math.isfinite(self.upper)
+        return replace(self, lower=max(self.lower, lowest), upper=min(self.upper, highest)) if known else self
 
 
 @dataclass(frozen=True)

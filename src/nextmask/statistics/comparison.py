@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -53,6 +54,7 @@ def compare(
     margin: float = 0.01,
     confidence: float = 0.95,
     draws: int = DRAWS,
+    ends: tuple[float, float] = (-math.inf, math.inf),
 ) -> Comparison:
     """Compare strategies with a baseline and with one another.
 
@@ -66,13 +68,15 @@ def compare(
             equivalence.
         confidence: of all intervals; the tests' level is 1 - confidence.
         draws: of the bootstrap; p is at least 2 / (draws + 1), so that many comparisons want many.
+        ends: the lowest and the highest score that there can be, (0, 1) for Dice; intervals of means end there.
 
     Raises:
         StudyError: a baseline that is not there, scores by budget, or a strategy that shares no seed or patient with another.
     """
     _check(scores, baseline, margin)
     means = {
-        name: interval_of_mean(s.values, rng=rng, confidence=confidence, draws=draws) for name, s in scores.items()
+        name: interval_of_mean(s.values, rng=rng, confidence=confidence, draws=draws).within(*ends)
+        for name, s in scores.items()
     }
     names = sorted(scores, key=lambda name: -means[name].estimate)
     pairs = {both: _difference(scores, *both, rng, confidence, draws) for both in combinations(names, 2)}
