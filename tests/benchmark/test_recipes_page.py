@@ -48,6 +48,16 @@ def test_every_recipe_that_was_played_has_its_answer_its_arms_and_its_report(tmp
     assert not re.search(r"\bNone\b|\bnan\b|\binf\b", page.text)
 
 
+def test_studies_of_a_recipe_are_answered_apart(tmp_path):
+    two = {name: {"images": "cases.csv", "classes": ["lv", "rv"]} for name in ("hearts", "lungs")}
+    reported(tmp_path, "saal", config=config_of(studies=two))
+    page = shown(tmp_path)
+    assert page.source.count("<table") == 2
+    assert page.source.count('<tr><th scope="row">') == 2 * 3
+    assert re.findall(r"<h3>(.*?)</h3>", page.source) == ["hearts", "lungs"]
+    assert page.text.count("Better than random, in Dice on average along the curve: typiclust") == 2
+
+
 def test_one_budget_is_compared_there(tmp_path):
     reported(tmp_path, "saal", config=config_of(budgets=[20]))
     assert "Dice at the last budget that all arms have" in shown(tmp_path).text

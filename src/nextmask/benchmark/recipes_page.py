@@ -23,17 +23,25 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What came of one study: ``rows`` are arms as comparisons.csv has them, best first, of the measure that counts."""
+
+    study: str
+    text: str
+    measure: str
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class Played:
-    """What came of one recipe: ``rows`` are arms as comparisons.csv has them, best first, of the measure that counts."""
+    """What came of one recipe."""
 
     name: str
     title: str
     done: int
     of: int
     drawn: bool
-    answers: tuple[str, ...]
-    measure: str
-    rows: tuple[Mapping[str, Any], ...]
+    answers: tuple[Answer, ...]
 
 
 def write_recipes_page(folder: Path) -> Path:
@@ -54,9 +62,8 @@ def _played(folder: Path) -> Iterator[Played]:
             source = file.read_text(encoding="utf-8")
             told, count = (json.loads(path.read_text(encoding="utf-8")) for path in (report, results))
             drawn = any("synthetic" in study for study in tomllib.loads(source)["studies"].values())
-            measure, rows = _rows(told["comparisons"])
-            answers = tuple(study["answer"] for study in told["studies"])
-            yield Played(name, _title(source), count["done"], count["of"], drawn, answers, measure, rows)
+            answers = tuple(_answer(study, told["comparisons"]) for study in told["studies"])
+            yield Played(name, _title(source), count["done"], count["of"], drawn, answers)
 
 
 def _title(source: str) -> str:
@@ -65,7 +72,9 @@ def _title(source: str) -> str:
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
-def _rows(comparisons: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[Mapping[str, Any], ...]]:
-    """Return the measure that the answer rests on, which comes first, and its rows."""
-    measure = next((row["measure"] for row in comparisons if row["measure"] in MEASURES), "")
-    return MEASURES.get(measure, ""), tuple(row for row in comparisons if row["measure"] == measure)
+def _answer(study: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]) -> Answer:
+    """Take of a study the measure that its answer rests on, which comes first, and its rows."""
+    own = [row for row in comparisons if row["study"] == study["study"]]
+    measure = next((row["measure"] for row in own if row["measure"] in MEASURES), "")
+    rows = tuple(row for row in own if row["measure"] == measure)
+    return Answer(study["study"], study["answer"], MEASURES.get(measure, ""), rows)
