@@ -180,6 +180,13 @@ def test_arms_are_named_by_what_differs_between_them():
     ]
 
 
+def test_a_first_strategy_is_named_where_it_tells_arms_apart():
+    same = listed({"strategies": ["typiclust", "badge"], "first": "random"}, {}, first="random")
+    assert [unit.arm for unit in same] == ["typiclust", "badge", "random"]
+    mixed = listed({"strategies": ["random", "badge"], "first": "random"}, {})
+    assert [unit.arm for unit in mixed] == ["random first=random", "badge first=random", "random"]
+
+
 def test_a_baseline_that_is_no_arm_is_said_before_anything_is_played():
     with pytest.raises(StudyError, match="baseline is 'rand'"):
         listed(baseline="rand")

@@ -307,9 +307,10 @@ def _named_apart(found: tuple[Unit, ...]) -> tuple[Unit, ...]:
     """
     groups = {name: [u for u in found if u.arm == name] for name in dict.fromkeys(u.arm for u in found)}
     differing = {name: _differing(group if name else found) for name, group in groups.items()}
+    beginnings = len({u.first for u in found})
 
     def described(unit: Unit) -> str:
-        begun = {} if unit.first is None else {"first": unit.first}
+        begun = {"first": unit.first} if beginnings > 1 and unit.first else {}
         if unit.own_pretraining and not all(u.own_pretraining for u in found):
             begun["pretrainings"] = "each"
         settings = {name: unit.settings[name] for name in differing[unit.arm] if name in unit.settings}
