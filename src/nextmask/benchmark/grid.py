@@ -241,15 +241,27 @@ def units(config: BenchmarkConfig) -> tuple[Unit, ...]:
 
     Two arms may ask for the same; it is listed once.
     """
-    found = [unit for arm in config.arms for unit in _units_of(arm, config)]
-    order = {seed: place for place, seed in enumerate(dict.fromkeys((u.seed, u.training_seed) for u in found))}
-    found.sort(key=lambda unit: order[unit.seed, unit.training_seed])
     distinct: dict[str, Unit] = {}
-    for unit in found:
+    for unit in (unit for arm in config.arms for unit in _units_of(arm, config)):
         distinct.setdefault(repr((unit.study, unit.settings, unit.own_pretraining, unit.asked())), unit)
     named = _named_apart(tuple(distinct.values()))
     _check_baseline(config.baseline, named)
-    return named
+    by_seeds: dict[tuple[int, int], list[Unit]] = {}
+    for unit in named:
+        by_seeds.setdefault((unit.seed, unit.training_seed), []).append(unit)
+    return tuple(unit for same in by_seeds.values() for unit in _apart(same))
+
+
+def _apart(found: Sequence[Unit]) -> list[Unit]:
+    """Put one unit of each pretraining first, and units that share one together.
+
+    So workers begin with different ones; two that need the same would wait for one another.
+    """
+    kinds: dict[str, list[Unit]] = {}
+    for unit in found:
+        shared = [unit.study, *(unit.settings.get(name) for name in ("encoder", "start", "pretraining"))]
+        kinds.setdefault(repr(shared), []).append(unit)
+    return [*(same[0] for same in kinds.values()), *(unit for same in kinds.values() for unit in same[1:])]
 
 
 def _check_baseline(baseline: str | None, found: Sequence[Unit]) -> None:
