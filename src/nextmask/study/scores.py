@@ -122,9 +122,7 @@ class Scorer:
 
     def _of_slices(self, rows: range) -> np.ndarray:
         images = [np.asarray(self._labels.image(row), np.float32) for row in rows]
-        if (
-            len(rows) == 1
-        ):  # as pictures are, and whole volumes: members of a large one are not to be in memory together
+        if len(rows) == 1:  # pictures; and whole volumes, of which not all members are to be in memory together
             return self._scores(self._predict(images[0]), self._labels.spacing(rows[0]))
         predicted = self._predict(np.stack(images, axis=1))
         members = [predicted] if isinstance(predicted, np.ndarray) else list(predicted)
