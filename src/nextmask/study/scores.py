@@ -81,12 +81,14 @@ class Scorer:
 
     ``members`` are what may contradict one another. Boxes, and slices where the segmenter takes volumes, are cut from the
     prediction of their whole case, so that the segmenter sees what is around them; it is made once for all of them. A
-    segmenter of slices is asked for several of a case at once: by one at a time, a step of a network is mostly preparation.
+    segmenter of slices is asked for several of a case at once, which takes half as long as one at a time.
     """
 
     def __init__(self, labels: Labels, segmenter: Any, *, measure: str, members: Members):
         self._labels, self._measure, self._predict = labels, measure, predictor(segmenter, members)
         self._segmenter = segmenter
+        # Passes with dropout drop the same of every slice that is asked for alone: noise that all of them share.
+        self._at_once = 1 if members == "dropout" else AT_ONCE
         self._scored: tuple[range, np.ndarray] = (range(0), np.empty(0))
 
     def __call__(self, row: int) -> np.ndarray:
@@ -104,7 +106,7 @@ class Scorer:
         first, last = int(rows[0]), int(rows[-1]) + 1
         if self._cut_from_case():
             return range(first, last)
-        size = max(1, min(AT_ONCE, VOXELS_AT_ONCE // self._labels.image(row)[0].size))
+        size = max(1, min(self._at_once, VOXELS_AT_ONCE // self._labels.image(row)[0].size))
         start = first + (row - first) // size * size
         return range(start, min(start + size, last))
 
