@@ -104,7 +104,7 @@ def possible_strides(patch_size: Sequence[int]) -> list[tuple[int, ...]]:
 def best_precision(device: str) -> Precision:
     """Choose bfloat16 where the hardware gains by it, else float32.
 
-    Of CPUs that is those with AMX or AVX512-BF16: 1.2 to 1.7 times the steps (benchmarks/mixed_precision.md). Without either
+    Of CPUs that is those with AMX or AVX512-BF16: 1.2 to 1.7 times the steps (docs/log.md). Without either
     bfloat16 is emulated.
     """
     if torch.device(device).type == "cuda":
