@@ -59,6 +59,8 @@ def test_the_main_job_from_new_to_report(run, here):
     assert (code, "HD95" in out) == (0, True)
     trust = ("cannot be told yet: 1 of 3 rounds", "whether uncertainty ranks errors: 1 test patient")
     assert all(line in out for line in trust)
+    code, out, _ = run("predict heart --to seen --of pool")
+    assert (code, "4 masks written to seen, 0 were there" in out) == (0, True)
     oracle = "--supervision drawn_scribble --reader-error 1"
     assert run(f"simulate heart --strategy random --query-size 3 --rounds 1 --iterations 3 {oracle}")[0] == 0
     state = json.loads(run("show heart --json")[1])

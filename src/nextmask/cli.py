@@ -257,6 +257,22 @@ def evaluate(study: StudyFolder) -> None:
 
 
 @app.command()
+def predict(
+    study: StudyFolder,
+    to: Annotated[Path, typer.Option(help="folder for the masks; what is there already stays")],
+    what: Annotated[
+        str, typer.Option("--of", help="query: samples whose masks are awaited; pool or test: all cases of it")
+    ] = "query",
+) -> None:
+    """Write masks as the latest segmenter sees them, to be corrected or to be used."""
+    with open_study(study) as opened:
+        done = opened.predict(to, what)
+    out.print(f"{len(done.written)} masks written to {to}, {len(done.kept)} were there and stayed.", soft_wrap=True)
+    if what == "query":
+        out.print(f"Next: correct them, every one, then nextmask annotate {study} --from {to}", soft_wrap=True)
+
+
+@app.command()
 def show(study: StudyFolder, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Show the rounds, what comes next, and the Dice so far."""
     from nextmask.study.study import Study

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from nextmask.data.files import write_text
 from nextmask.data.pool import IGNORE
@@ -155,6 +155,11 @@ class StudyConfig(BaseModel):
         True,
         description="with scribbles: what lies farther from every structure's strokes than the background's do is background",
     )
+    largest_component: tuple[str, ...] = Field(
+        (),
+        description="classes that are one piece in every image: of what is predicted of them the largest connected "
+        "component is kept",
+    )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
     proxy: str | None = Field(
         None,
@@ -205,6 +210,15 @@ class StudyConfig(BaseModel):
             raise ValueError(f"expected one of {', '.join(MEASURES)}")
         return name
 
+    @field_validator("largest_component")
+    @classmethod
+    def _known_classes(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        classes = info.data.get("classes", names)  # wrong classes are an error of their own
+        unknown = [name for name in names if name not in classes]
+        if unknown:
+            raise ValueError(f"there is no class {', '.join(unknown)}; expected some of {', '.join(classes)}")
+        return names
+
     @field_validator("objectives")
     @classmethod
     def _known_objectives(cls, weights: dict[str, float]) -> dict[str, float]:
@@ -238,6 +252,11 @@ class StudyConfig(BaseModel):
         if not names or len(set(names)) != len(names) or len(names) > IGNORE - 1:
             raise ValueError("expected one to 254 different names")
         return names
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """Mask values of the classes in ``largest_component``."""
+        return tuple(self.classes.index(name) + 1 for name in self.largest_component)
 
 
 def read_config(folder: Path) -> StudyConfig:

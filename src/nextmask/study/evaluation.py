@@ -17,10 +17,10 @@ from filelock import FileLock
 from nextmask.data.cache import Cache
 from nextmask.data.files import Progress, digest, digest_json, read_json_lines, write_text
 from nextmask.data.images import read_mask
-from nextmask.data.preprocess import mask_to_image
 from nextmask.data.scan import fingerprint
 from nextmask.errors import StudyError
 from nextmask.study.cohort import Cohort
+from nextmask.study.predictions import as_mask
 from nextmask.study.rounds import StoredFile
 from nextmask.study.trust import measure_of_one, plain, ranking, said_of_case
 from nextmask.training.metrics import ClassScore, score_case, summarise
@@ -34,6 +34,7 @@ METRICS = ("dice", "hd95", "nsd", "assd")
 class Task:
     """What is measured: a segmenter on the test cases, into the folder of its round.
 
+    ``whole`` are the mask values of which a prediction keeps the largest connected component.
     ``known`` keeps the scores of each case by what decides them, so that studies that come to the same segmenter share them.
     """
 
@@ -46,6 +47,7 @@ class Task:
     segmenter: StoredFile
     load: Callable[[StoredFile], Any]
     measure: str = "entropy"
+    whole: tuple[int, ...] = ()
 
 
 def evaluate(task: Task, progress: Progress | None = None) -> dict[str, Any]:
@@ -98,8 +100,8 @@ def _key(task: Task) -> str:
     """Name what decides the scores: segmenter, images, masks by file and time of change, classes, codes and measure."""
     cases = [[key, fingerprint(case)] for key, case in zip(task.cache.keys, task.test.cases, strict=True)]
     codes = sorted(task.codes.items())
-    measure = measure_of_one(task.measure)
-    return digest_json([VERSION, task.segmenter.sha256, cases, list(task.classes), codes, measure])[:32]
+    measure, whole = measure_of_one(task.measure), [list(task.whole)] if task.whole else []
+    return digest_json([VERSION, task.segmenter.sha256, cases, list(task.classes), codes, measure, *whole])[:32]
 
 
 def _score(task: Task, segmenter: Any, row: int) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def _score(task: Task, segmenter: Any, row: int) -> dict[str, Any]:
     assert case.mask is not None
     probabilities = segmenter.predict(np.asarray(task.cache.image(row), np.float32))
     placement, spacings = task.cache.placements[row], (task.cache.spacings[row], scan.geometry.spacing)
-    prediction = mask_to_image(probabilities, placement)
+    prediction = as_mask(probabilities, placement, task.whole)
     reference, _ = read_mask(case.mask, task.codes)
     scores = score_case(prediction, reference, task.classes, scan.geometry.spacing)
     return {

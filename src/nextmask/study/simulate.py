@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ import numpy as np
 
 from nextmask.data.files import digest_json
 from nextmask.data.pool import Sample
-from nextmask.data.preprocess import mask_to_image
 from nextmask.data.splits import write_split
 from nextmask.errors import StudyError, TooFew
 from nextmask.study.cohort import SPLITS, Cohort, write_cases
@@ -22,6 +20,7 @@ from nextmask.study.config import FILE, StudyConfig, parse_config, read_config
 from nextmask.study.learners import name_of
 from nextmask.study.ledger import Ledger
 from nextmask.study.oracle import Oracle, Truth
+from nextmask.study.predictions import by_case
 from nextmask.study.study import Report, Study
 
 if TYPE_CHECKING:
@@ -245,11 +244,5 @@ def _predictions(study: Study) -> Callable[[Sample], np.ndarray] | None:
     trained = [round.segmenter for round in study.rounds if round.segmenter]
     if study.config.supervision != "corrected" or not trained:
         return None
-    segmenter, cache = study.load_segmenter(trained[-1]), study.labels.cache
-
-    @lru_cache(maxsize=1)  # of one case at a time: samples of a case are often asked for together
-    def of_case(case: int) -> np.ndarray:
-        image = np.asarray(cache.image(case), np.float32)
-        return mask_to_image(segmenter.predict(image), cache.placements[case])
-
+    of_case = by_case(study.load_segmenter(trained[-1]), study.labels.cache, study.config.whole)
     return lambda sample: of_case(sample.case)[sample.region.slices]

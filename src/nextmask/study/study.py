@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
 from nextmask.study.oracle import Truth
 from nextmask.study.order import refuse_unfinished, same_query, trainable
+from nextmask.study.predictions import PredictionReport, Wanted, by_case, write_predictions
 from nextmask.study.proxy import ProxySegmenter
 from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.request import Request, answer, check_amount, find_strategy, recorded, with_class_names
@@ -330,6 +331,7 @@ class Study:
                 segmenter,
                 self.load_segmenter,
                 self.config.measure,
+                self.config.whole,
             )
             started = time.monotonic()
             result = evaluate(task, self._told(f"round {round.number}: evaluating"))
@@ -339,6 +341,29 @@ class Study:
             self._ledger.append("evaluated", payload, after=head(events))
         return self.rounds[-1]
 
+    def predict(self, folder: Path | str, what: str = "query") -> PredictionReport:
+        """Write masks as the latest segmenter sees them: to be corrected and taken in by `annotate`, or to be used.
+
+        Args:
+            folder: where they go. What is there already stays as it is.
+            what: "query", the samples whose masks are awaited, a file each; "pool" or "test", all cases of it.
+        """
+        if what not in ("query", "pool", "test"):
+            raise StudyError(f"{what!r} cannot be predicted. Expected query, pool or test. Choose one of them.")
+        rounds = self.rounds
+        trained = [round.segmenter for round in rounds if round.segmenter]
+        if not trained:
+            raise StudyError(
+                "there is no segmenter to predict with. Expected a trained round. Run `nextmask train` first."
+            )
+        if what == "query":
+            cache, wanted = self.labels.cache, self._awaited(rounds)
+        else:
+            cache = self.cache(what)
+            wanted = [Wanted(case.id, row) for row, case in enumerate(cache.cases)]
+        of_case = by_case(self.load_segmenter(trained[-1]), cache, self.config.whole)
+        return write_predictions(Path(folder), wanted, cache.cases, of_case, self._told("predicting"))
+
     # -- inner parts -------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -347,6 +372,16 @@ class Study:
             for folder in (self.folder, self.folder / "masks", *self.folder.glob("rounds/*")):
                 discard_temporaries(folder)
             yield self._ledger.read()
+
+    def _awaited(self, rounds: Sequence[Round]) -> list[Wanted]:
+        """List the samples that were asked for and not drawn yet, case by case."""
+        rows = sorted(self.pool.row_of[name] for round in rounds for name in round.missing)
+        if not rows:
+            raise StudyError(
+                "no mask is awaited. Expected an open query. Run `nextmask query` first, or predict the pool."
+            )
+        samples = [self.pool.samples[row] for row in rows]
+        return [Wanted(sample.id, sample.case, sample) for sample in samples]
 
     def _told(self, what: str) -> Progress | None:
         return _labelled(self._report, what)

@@ -1,0 +1,81 @@
+"""Masks as a segmenter sees them, on the images' own grids: to be scored, to be corrected, or to be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextmask.data.cache import Cache
+from nextmask.data.components import keep_largest
+from nextmask.data.files import Progress, atomically
+from nextmask.data.images import mask_suffix, write_mask
+from nextmask.data.pool import IGNORE, Case, Sample
+from nextmask.data.preprocess import Placement, mask_to_image
+from nextmask.study.annotations import fit_to_case
+
+OfCase = Callable[[int], np.ndarray]
+"""Returns the mask of a case, by its row."""
+
+
+def as_mask(probabilities: np.ndarray, placement: Placement, whole: Iterable[int]) -> np.ndarray:
+    """Turn class probabilities (classes, *working) into a mask (*spatial) uint8 on the image's own grid.
+
+    Of the classes with the values ``whole`` the largest connected component is kept.
+    """
+    return keep_largest(mask_to_image(probabilities, placement), whole)
+
+
+def by_case(segmenter: Any, cache: Cache, whole: Sequence[int]) -> OfCase:
+    """Return what predicts the mask of a case; samples of a case often follow one another, so the last mask is kept."""
+
+    @lru_cache(maxsize=1)
+    def of_case(row: int) -> np.ndarray:
+        image = np.asarray(cache.image(row), np.float32)
+        return as_mask(segmenter.predict(image), cache.placements[row], whole)
+
+    return of_case
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A mask to be written: its name, the case it is of, and the sample that it is to show alone, if any."""
+
+    name: str
+    case: int
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """The files that were written, and those that were there already and stay: they may hold an hour of corrections."""
+
+    written: tuple[Path, ...]
+    kept: tuple[Path, ...]
+
+
+def write_predictions(
+    folder: Path, wanted: Sequence[Wanted], cases: Sequence[Case], of_case: OfCase, progress: Progress | None = None
+) -> PredictionReport:
+    """Write masks under the names by which `annotate` finds them; beyond a sample they say 255, not annotated."""
+    written, kept = [], []
+    for done, each in enumerate(wanted, start=1):
+        image = cases[each.case].images[0]
+        path = folder / f"{each.name}{mask_suffix(image)}"
+        if path.exists():
+            kept.append(path)
+        else:
+            with atomically(path) as temporary:
+                write_mask(temporary, _shown(of_case(each.case), each.sample), image)
+            written.append(path)
+        if progress:
+            progress(done, len(wanted))
+    return PredictionReport(tuple(written), tuple(kept))
+
+
+def _shown(mask: np.ndarray, sample: Sample | None) -> np.ndarray:
+    return mask if sample is None else fit_to_case(mask, sample, mask.shape, IGNORE - 1)

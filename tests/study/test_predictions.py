@@ -1,0 +1,111 @@
+"""Masks as a segmenter sees them, written for people to correct or use."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from nextmask.data.components import keep_largest
+from nextmask.data.images import read_geometry, read_mask
+from nextmask.errors import StudyError
+from nextmask.study.config import parse_config
+from nextmask.study.simulate import simulate
+from nextmask.study.study import Study
+from nextmask.training.metrics import score_case
+
+
+@pytest.fixture
+def trained(home) -> Study:
+    """A study with one round done and a second query open."""
+    study = Study(home)
+    study.query(3, "random")
+    study.annotate(home.parent / "patients" / "masks")
+    study.train()
+    study.query(4, "random")
+    return study
+
+
+def test_what_is_awaited_is_written_as_annotate_reads_it(trained, tmp_path):
+    asked = trained.rounds[-1].samples
+    made = trained.predict(tmp_path / "corrected")
+    assert {path.name.removesuffix(".nii.gz") for path in made.written} == set(asked)
+    taken = trained.annotate(tmp_path / "corrected")
+    assert set(taken.stored) == set(asked)
+    assert not taken.refused
+    assert not taken.unused
+
+
+def test_a_sample_shows_its_own_slice_and_255_beyond_it(trained, tmp_path):
+    trained.predict(tmp_path / "whole", "pool")
+    for path in trained.predict(tmp_path / "out").written:
+        sample = trained.pool.samples[trained.pool.row_of[path.name.removesuffix(".nii.gz")]]
+        mask, geometry = read_mask(path)
+        case = trained.pool.cases[sample.case]
+        assert read_geometry(case.images[0]).differences(geometry) is None
+        here = np.zeros(mask.shape, bool)
+        here[sample.region.slices] = True
+        assert (mask[~here] == 255).all()
+        whole, _ = read_mask(tmp_path / "whole" / f"{case.id}.nii.gz")
+        np.testing.assert_array_equal(mask[here], whole[here])
+        assert len(np.unique(whole)) > 1
+
+
+@pytest.mark.parametrize("what", ["pool", "test"])
+def test_all_cases_of_a_side_are_written_whole(trained, tmp_path, what):
+    made = trained.predict(tmp_path / "out", what)
+    cases = trained.cohort.on(what).cases
+    assert [path.name for path in made.written] == [f"{case.id}.nii.gz" for case in cases]
+    assert all(255 not in read_mask(path)[0] for path in made.written)
+
+
+def test_what_is_there_stays_and_the_rest_is_added(trained, tmp_path):
+    first = trained.predict(tmp_path / "out").written[0]
+    first.write_bytes(b"corrected for an hour")
+    gone = next(path for path in (tmp_path / "out").iterdir() if path != first)
+    gone.unlink()
+    again = trained.predict(tmp_path / "out")
+    assert (again.written, len(again.kept)) == ((gone,), 3)
+    assert first.read_bytes() == b"corrected for an hour"
+
+
+def test_nothing_to_predict_with_or_for_is_said(home, tmp_path):
+    study = Study(home)
+    with pytest.raises(StudyError, match="no segmenter to predict with"):
+        study.predict(tmp_path / "out", "pool")
+    study.query(2, "random")
+    study.annotate(home.parent / "patients" / "masks")
+    study.train()
+    with pytest.raises(StudyError, match="no mask is awaited"):
+        study.predict(tmp_path / "out")
+    with pytest.raises(StudyError, match="Expected query, pool or test"):
+        study.predict(tmp_path / "out", "all")
+
+
+def test_a_class_of_one_piece_is_scored_and_written_as_one(home, tmp_path):
+    names = parse_config({"images": "x", "classes": ["chamber", "wall", "lobe"], "largest_component": ["lobe", "wall"]})
+    assert names.whole == (3, 2)
+    # Four steps teach next to nothing, so predictions lie about in pieces.
+    play = {"strategy": "random", "query_size": 3, "rounds": 1}
+    plain = simulate(home, **play)
+    whole = simulate(home, settings={"largest_component": list(plain.config.classes)}, **play)
+    assert plain.rounds[0].segmenter.sha256 == whole.rounds[0].segmenter.sha256
+    path = plain.predict(tmp_path / "plain", "test").written[0]
+    mask, reference = read_mask(path)[0], read_mask(plain.cohort.on("test").cases[0].mask)[0]
+    kept = keep_largest(mask, (1, 2, 3))
+    assert max(ndimage.label(mask == label, np.ones((3, 3, 3)))[1] for label in (1, 2, 3)) > 1
+    np.testing.assert_array_equal(read_mask(whole.predict(tmp_path / "whole", "test").written[0])[0], kept)
+    for study, shown in ((plain, mask), (whole, kept)):
+        spacing = study.cohort.on("test").scans[0].geometry.spacing
+        wanted = {score.name: score.dice for score in score_case(shown, reference, study.config.classes, spacing)}
+        with (study.folder / study.rounds[0].evaluation["path"]).open() as file:
+            found = {line["class"]: float(line["dice"]) for line in csv.DictReader(file)}
+        assert found == pytest.approx(wanted, abs=1e-6)
+    assert plain.rounds[0].scores != whole.rounds[0].scores
+
+
+def test_a_piece_of_no_class_is_an_error():
+    with pytest.raises(StudyError, match=r"largest_component(.|\n)*no class lvv; expected some of rv, lv"):
+        parse_config({"images": "x", "classes": ["rv", "lv"], "largest_component": ["lvv"]})
