@@ -196,6 +196,9 @@ def annotate(
     study: StudyFolder,
     source: Annotated[Path | None, typer.Option("--from", help="folder of masks, named by sample or by case")] = None,
     replace: Annotated[bool, typer.Option(help="also take masks that correct earlier ones")] = False,
+    untouched: Annotated[
+        bool, typer.Option("--untouched", help="also take masks that are still as predict wrote them")
+    ] = False,
     drop: Annotated[list[str] | None, typer.Option(help="give up a sample; may be repeated")] = None,
     because: Annotated[str, typer.Option(help="why the samples are given up")] = "",
     author: Annotated[str | None, typer.Option(help="who drew them")] = None,
@@ -209,7 +212,7 @@ def annotate(
             out.print(f"Gave up {len(drop)} samples.")
             return
         assert source is not None
-        result = opened.annotate(source, replace=replace, author=author)
+        result = opened.annotate(source, replace=replace, untouched=untouched, author=author)
     out.print(
         f"{len(result.stored)} masks taken in, {len(result.unchanged)} unchanged, {len(result.missing)} still missing, "
         f"{len(result.refused)} refused; {len(result.unused)} files in {source} belong to no open sample."
@@ -220,6 +223,12 @@ def annotate(
         err.print(
             f"[yellow]Warning[/]: of what is drawn in {len(result.outside)} masks, up to {max(result.outside.values()):.0%} lies "
             "outside of what networks see, and will never be found. Make a study with a larger field_of_view.",
+            soft_wrap=True,
+        )
+    if result.untouched:
+        out.print(
+            f"{len(result.untouched)} of the missing are still as they were predicted. Correct them and save them anew; "
+            "those that need no correction are taken in with --untouched.",
             soft_wrap=True,
         )
     for name in result.missing[:10]:
@@ -269,7 +278,7 @@ def predict(
         done = opened.predict(to, what)
     out.print(f"{len(done.written)} masks written to {to}, {len(done.kept)} were there and stayed.", soft_wrap=True)
     if what == "query":
-        out.print(f"Next: correct them, every one, then nextmask annotate {study} --from {to}", soft_wrap=True)
+        out.print(f"Next: correct them, then nextmask annotate {study} --from {to}", soft_wrap=True)
 
 
 @app.command()

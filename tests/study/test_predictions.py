@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -28,14 +29,38 @@ def trained(home) -> Study:
     return study
 
 
+def saved_anew(path, change=lambda mask: None) -> None:
+    """Save a mask as a reader's program does."""
+    mask, image = read_mask(path)[0], nib.load(path)
+    change(mask)
+    nib.save(nib.Nifti1Image(mask.T, image.affine, image.header), path)
+
+
 def test_what_is_awaited_is_written_as_annotate_reads_it(trained, tmp_path):
     asked = trained.rounds[-1].samples
-    made = trained.predict(tmp_path / "corrected")
+    made = trained.predict(tmp_path / "drafts")
     assert {path.name.removesuffix(".nii.gz") for path in made.written} == set(asked)
-    taken = trained.annotate(tmp_path / "corrected")
+    for path in made.written:
+        saved_anew(path)
+    taken = trained.annotate(tmp_path / "drafts")
     assert set(taken.stored) == set(asked)
-    assert not taken.refused
-    assert not taken.unused
+    assert (taken.refused, taken.unused, taken.untouched) == ({}, (), ())
+
+
+def test_what_nobody_corrected_is_no_mask_of_a_person(trained, tmp_path):
+    drafts = trained.predict(tmp_path / "drafts").written
+    saved_anew(drafts[1], lambda mask: np.putmask(mask, mask != 255, 0))
+    taken = trained.annotate(tmp_path / "drafts")
+    assert [f"{name}.nii.gz" for name in taken.stored] == [drafts[1].name]
+    assert set(taken.untouched) == set(taken.missing) == set(trained.rounds[-1].samples) - set(taken.stored)
+    assert set(trained.annotate(tmp_path / "drafts", untouched=True).stored) == set(taken.untouched)
+
+
+def test_predictions_of_whole_cases_are_not_taken_for_masks_either(trained, tmp_path):
+    trained.predict(tmp_path / "pool", "pool")
+    taken = trained.annotate(tmp_path / "pool")
+    assert taken.stored == ()
+    assert set(taken.untouched) == set(trained.rounds[-1].samples)
 
 
 def test_a_sample_shows_its_own_slice_and_255_beyond_it(trained, tmp_path):
@@ -64,7 +89,7 @@ def test_all_cases_of_a_side_are_written_whole(trained, tmp_path, what):
 def test_what_is_there_stays_and_the_rest_is_added(trained, tmp_path):
     first = trained.predict(tmp_path / "out").written[0]
     first.write_bytes(b"corrected for an hour")
-    gone = next(path for path in (tmp_path / "out").iterdir() if path != first)
+    gone = next(path for path in (tmp_path / "out").glob("*.nii.gz") if path != first)
     gone.unlink()
     again = trained.predict(tmp_path / "out")
     assert (again.written, len(again.kept)) == ((gone,), 3)

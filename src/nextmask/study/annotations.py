@@ -11,12 +11,15 @@ from typing import Protocol
 
 import numpy as np
 
-from nextmask.data.files import atomically, digest
+from nextmask.data.files import atomically, digest, read_json_lines
 from nextmask.data.images import Geometry, mask_suffix, read_mask, write_mask
 from nextmask.data.pool import IGNORE, Case, Sample
 from nextmask.data.table import find_masks, stem_of
 from nextmask.errors import DataError, StudyError
 from nextmask.study.rounds import StoredFile
+
+DRAFTS = "drafts.jsonl"
+"""Beside masks that a segmenter predicted: name and hash of each, by which it is known whether a person changed it since."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,7 @@ class Annotator(Protocol):
 class AnnotationReport:
     """What became of the masks that were looked for: sample ids, and the reason for each that was refused.
 
+    ``untouched``: of those missing, the ones that are there as `Study.predict` wrote them.
     ``outside``: of those stored, the share of what is drawn that lies beyond what networks see (`field_of_view`), if any does.
     """
 
@@ -50,16 +54,20 @@ class AnnotationReport:
     refused: Mapping[str, str]
     outside: Mapping[str, float]
     unused: tuple[str, ...] = ()
+    untouched: tuple[str, ...] = ()
 
 
 class MaskFolder:
     """Masks in a folder, named by sample or by case, in any format that images come in.
 
     A file named by case holds a mask of the whole image, of which the queried part is taken. Its grid must be the
-    image's; where one of the two grids is unknown, the number of voxels along each axis must agree.
+    image's; where one of the two grids is unknown, the number of voxels along each axis must agree. A mask that is
+    still as a segmenter predicted it was drawn by nobody, and counts as missing unless ``untouched`` ones are wanted too.
     """
 
-    def __init__(self, folder: Path, geometries: Mapping[str, Geometry], codes: Mapping[int, int]):
+    def __init__(
+        self, folder: Path, geometries: Mapping[str, Geometry], codes: Mapping[int, int], *, untouched: bool = False
+    ):
         if not folder.is_dir():
             raise StudyError(f"{folder} is no folder. Expected a folder of masks. Give the folder they were saved in.")
         self.folder = folder
@@ -67,12 +75,17 @@ class MaskFolder:
         self.codes = codes
         self.files = find_masks(folder)
         self.used: set[Path] = set()
+        self.drafts = {} if untouched else {line["file"]: line["sha256"] for line in read_json_lines(folder / DRAFTS)}
+        self.untouched: list[str] = []
 
     def __call__(self, case: Case, sample: Sample) -> np.ndarray | None:
         path = self._file_of(case, sample)
         if path is None:
             return None
         self.used.add(path)
+        if path.name in self.drafts and self.drafts[path.name] == digest(path):
+            self.untouched.append(sample.id)
+            return None
         mask, geometry = read_mask(path, self.codes)
         if mask.shape == sample.region.shape[-2:] and mask.ndim < len(sample.region.shape):
             return mask[np.newaxis]  # a picture of one slice has no geometry to compare

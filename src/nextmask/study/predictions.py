@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,11 +13,11 @@ import numpy as np
 
 from nextmask.data.cache import Cache
 from nextmask.data.components import keep_largest
-from nextmask.data.files import Progress, atomically
+from nextmask.data.files import Progress, atomically, digest
 from nextmask.data.images import mask_suffix, write_mask
 from nextmask.data.pool import IGNORE, Case, Sample
 from nextmask.data.preprocess import Placement, mask_to_image
-from nextmask.study.annotations import fit_to_case
+from nextmask.study.annotations import DRAFTS, fit_to_case
 
 OfCase = Callable[[int], np.ndarray]
 """Returns the mask of a case, by its row."""
@@ -71,10 +72,17 @@ def write_predictions(
         else:
             with atomically(path) as temporary:
                 write_mask(temporary, _shown(of_case(each.case), each.sample), image)
+                _remember(folder / DRAFTS, path.name, digest(temporary))
             written.append(path)
         if progress:
             progress(done, len(wanted))
     return PredictionReport(tuple(written), tuple(kept))
+
+
+def _remember(log: Path, name: str, sha256: str) -> None:
+    """Note how a mask is written before it is there, so that no crash lets it pass for one that a person drew."""
+    with log.open("a", encoding="utf-8") as lines:
+        lines.write("\n" + json.dumps({"file": name, "sha256": sha256}) + "\n")
 
 
 def _shown(mask: np.ndarray, sample: Sample | None) -> np.ndarray:

@@ -261,25 +261,32 @@ class Study:
         return self._embedder.describer(encoder or self.config.encoder, segmenter, self.load_segmenter)
 
     def annotate(
-        self, annotator: Annotator | Path | str, *, replace: bool = False, author: str | None = None
+        self,
+        annotator: Annotator | Path | str,
+        *,
+        replace: bool = False,
+        untouched: bool = False,
+        author: str | None = None,
     ) -> AnnotationReport:
         """Take in masks of the samples that were asked for; each one that is in order is kept, whatever the others are.
 
         Args:
             annotator: a folder of masks, or anything that returns the mask of a sample.
             replace: also take masks that differ from those of samples annotated before (a correction).
+            untouched: also take masks of a folder that are still as `predict` wrote them.
             author: who drew them; the user of this computer if not given.
         """
         if isinstance(annotator, Path | str):
-            annotator = self._mask_folder(Path(annotator))
+            annotator = self._mask_folder(Path(annotator), untouched)
         with self._writing("annotate") as events:
             rounds = fold(events)
             if not rounds:
                 raise StudyError("nothing was asked for yet. Expected a query. Run `nextmask query` first.")
             wanted = [(round, name) for round in rounds for name in round.samples if replace or name in round.missing]
             outcome = self._take_in(annotator, wanted, author)
-        unused = annotator.unused() if isinstance(annotator, MaskFolder) else ()
-        return AnnotationReport(**outcome, unused=unused)
+        if isinstance(annotator, MaskFolder):
+            outcome |= {"unused": annotator.unused(), "untouched": tuple(annotator.untouched)}
+        return AnnotationReport(**outcome)
 
     def drop(self, samples: Mapping[str, str], *, author: str | None = None) -> Round:
         """Give up samples of the queries so far, each with the reason why it cannot be annotated."""
@@ -462,11 +469,11 @@ class Study:
             "seconds": _since(started),
         }
 
-    def _mask_folder(self, folder: Path) -> MaskFolder:
+    def _mask_folder(self, folder: Path, untouched: bool) -> MaskFolder:
         part = self.cohort.on("pool")
         geometries = {case.id: scan.geometry for case, scan in zip(part.cases, part.scans, strict=True)}
         codes = self.config.scribble_codes if self.config.supervision == "scribble" else self.config.mask_codes
-        return MaskFolder(folder, geometries, codes)
+        return MaskFolder(folder, geometries, codes, untouched=untouched)
 
     def _take_in(self, annotator: Annotator, wanted: list[tuple[Round, str]], author: str | None) -> dict[str, Any]:
         stored, unchanged, missing, refused, outside, last = [], [], [], {}, {}, head(self.events)
