@@ -11,7 +11,7 @@ import numpy as np
 
 from nextmask.data.files import atomically, digest_json
 from nextmask.study.labels import Labels
-from nextmask.study.rounds import Round, StoredFile
+from nextmask.study.rounds import Round, StoredFile, segmenters_of
 
 SAMPLES = 16
 """So many samples, the same in every round and for every seed."""
@@ -35,7 +35,7 @@ def agreement(
     need for user-adjustable stopping", CoNLL 2009, https://aclanthology.org/W09-1107; with Dice in place of kappa, since
     nearly all voxels are background, and as a number to look at instead of a rule.
     """
-    trained = [round.segmenter for round in rounds if round.segmenter]
+    trained = segmenters_of(rounds)
     seen = [_seen(labels, folder, file, load) for file in trained[-2:]]
     if len(seen) < 2 or seen[0] is None or seen[1] is None:
         return None

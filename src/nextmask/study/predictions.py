@@ -15,9 +15,11 @@ from nextmask.data.cache import Cache
 from nextmask.data.components import keep_largest
 from nextmask.data.files import Progress, atomically, digest
 from nextmask.data.images import mask_suffix, write_mask
-from nextmask.data.pool import IGNORE, Case, Sample
+from nextmask.data.pool import IGNORE, Case, Pool, Sample
 from nextmask.data.preprocess import Placement, mask_to_image
+from nextmask.errors import StudyError
 from nextmask.study.annotations import DRAFTS, fit_to_case
+from nextmask.study.rounds import Round
 
 OfCase = Callable[[int], np.ndarray]
 """Returns the mask of a case, by its row."""
@@ -49,6 +51,24 @@ class Wanted:
     name: str
     case: int
     sample: Sample | None = None
+
+
+def awaited(pool: Pool, rounds: Sequence[Round]) -> list[Wanted]:
+    """List the samples that were asked for and not drawn yet, case by case.
+
+    Raises:
+        StudyError: there is none.
+    """
+    rows = sorted(pool.row_of[name] for round in rounds for name in round.missing)
+    if not rows:
+        raise StudyError("no mask is awaited. Expected an open query. Run `nextmask query` first, or predict the pool.")
+    samples = [pool.samples[row] for row in rows]
+    return [Wanted(sample.id, sample.case, sample) for sample in samples]
+
+
+def all_cases(cache: Cache) -> list[Wanted]:
+    """List the cases of a side."""
+    return [Wanted(case.id, row) for row, case in enumerate(cache.cases)]
 
 
 @dataclass(frozen=True)

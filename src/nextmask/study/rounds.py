@@ -77,6 +77,11 @@ def fold(events: Iterable[Event]) -> tuple[Round, ...]:
     return tuple(rounds[number] for number in sorted(rounds))
 
 
+def segmenters_of(rounds: Sequence[Round]) -> list[StoredFile]:
+    """List the segmenters that were trained, the latest last."""
+    return [round.segmenter for round in rounds if round.segmenter]
+
+
 def labeled_after(rounds: Sequence[Round]) -> list[int]:
     """Count the samples that were dealt with up to each round; given-up samples were paid for and count."""
     return [int(n) for n in np.cumsum([len(round.masks) + len(round.dropped) for round in rounds], dtype=int)]

@@ -21,6 +21,7 @@ from nextmask.study.learners import name_of
 from nextmask.study.ledger import Ledger
 from nextmask.study.oracle import Oracle, Truth
 from nextmask.study.predictions import by_case
+from nextmask.study.rounds import segmenters_of
 from nextmask.study.study import Report, Study
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def _draw(study: Study) -> None:
 
 def _predictions(study: Study) -> Callable[[Sample], np.ndarray] | None:
     """Return what the last segmenter shows of a sample, for a reader who corrects; None for others, and in the first round."""
-    trained = [round.segmenter for round in study.rounds if round.segmenter]
+    trained = segmenters_of(study.rounds)
     if study.config.supervision != "corrected" or not trained:
         return None
     of_case = by_case(study.load_segmenter(trained[-1]), study.labels.cache, study.config.whole)

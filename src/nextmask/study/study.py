@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,11 +41,11 @@ from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
 from nextmask.study.oracle import Truth
 from nextmask.study.order import refuse_unfinished, same_query, trainable
-from nextmask.study.predictions import PredictionReport, Wanted, by_case, write_predictions
+from nextmask.study.predictions import PredictionReport, all_cases, awaited, by_case, write_predictions
 from nextmask.study.proxy import ProxySegmenter
 from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.request import Request, answer, check_amount, find_strategy, recorded, with_class_names
-from nextmask.study.rounds import Round, StoredFile, fold
+from nextmask.study.rounds import Round, StoredFile, fold, segmenters_of
 from nextmask.study.training import Trainer
 from nextmask.study.trust import gain_after
 from nextmask.study.versions import versions
@@ -358,17 +358,13 @@ class Study:
         if what not in ("query", "pool", "test"):
             raise StudyError(f"{what!r} cannot be predicted. Expected query, pool or test. Choose one of them.")
         rounds = self.rounds
-        trained = [round.segmenter for round in rounds if round.segmenter]
-        if not trained:
+        if not (segmenters := segmenters_of(rounds)):
             raise StudyError(
                 "there is no segmenter to predict with. Expected a trained round. Run `nextmask train` first."
             )
-        if what == "query":
-            cache, wanted = self.labels.cache, self._awaited(rounds)
-        else:
-            cache = self.cache(what)
-            wanted = [Wanted(case.id, row) for row, case in enumerate(cache.cases)]
-        of_case = by_case(self.load_segmenter(trained[-1]), cache, self.config.whole)
+        cache = self.labels.cache if what == "query" else self.cache(what)
+        wanted = awaited(self.pool, rounds) if what == "query" else all_cases(cache)
+        of_case = by_case(self.load_segmenter(segmenters[-1]), cache, self.config.whole)
         return write_predictions(Path(folder), wanted, cache.cases, of_case, self._told("predicting"))
 
     # -- inner parts -------------------------------------------------------------------------------------------------
@@ -379,16 +375,6 @@ class Study:
             for folder in (self.folder, self.folder / "masks", *self.folder.glob("rounds/*")):
                 discard_temporaries(folder)
             yield self._ledger.read()
-
-    def _awaited(self, rounds: Sequence[Round]) -> list[Wanted]:
-        """List the samples that were asked for and not drawn yet, case by case."""
-        rows = sorted(self.pool.row_of[name] for round in rounds for name in round.missing)
-        if not rows:
-            raise StudyError(
-                "no mask is awaited. Expected an open query. Run `nextmask query` first, or predict the pool."
-            )
-        samples = [self.pool.samples[row] for row in rows]
-        return [Wanted(sample.id, sample.case, sample) for sample in samples]
 
     def _told(self, what: str) -> Progress | None:
         return _labelled(self._report, what)
