@@ -1,4 +1,4 @@
-"""A study: rounds over one pool, in one folder. Its four verbs are the only way to change it."""
+"""A study: rounds over one pool, in one folder. query, annotate, train and evaluate are the only way to change it."""
 
 from __future__ import annotations
 
