@@ -67,6 +67,34 @@ def test_curves_that_look_alike_differ_in_their_dash():
     assert min(np.diff(heights)) >= 19 - 1e-6
 
 
+ALIKE = [
+    f"{strategy} encoder={encoder}"
+    for strategy in ("kmeans_medoids", "expected_coverage_gain")
+    for encoder in (
+        "contrastive",
+        "group_contrastive",
+        "restoration_2x2_of_the_left_side",
+        "reconstruction_2x2_of_the_left_side",
+    )
+]
+
+
+def test_no_two_arms_are_labelled_alike():
+    chart = band_chart({name: [point(1, 0.5, INF)] for name in ALIKE})
+    table = Comparison("random", 0.01, 0.95, tuple(row(name, 0.03, 0.02) for name in ALIKE), ())
+    found = forest(table, dict.fromkeys(ALIKE, ""))
+    for labels, most in (([line.label for line in chart.lines], 32), ([line.label for line in found.rows], 34)):
+        assert len(set(labels)) == len(ALIKE)
+        assert max(map(len, labels)) <= most
+        assert labels[:2] == ["kmeans_medoids contrastive", "kmeans_medoids group_contrastive"]
+    assert [line.name for line in chart.lines] == ALIKE
+
+
+def test_names_that_fit_keep_the_keys_of_their_settings():
+    names = ["random start=scratch", "random start=contrastive"]
+    assert [line.label for line in band_chart({name: [point(1, 0.5, INF)] for name in names}).lines] == names
+
+
 def test_differences_lie_where_their_numbers_are():
     table = Comparison("random", 0.01, 0.95, (row("a", 0.03, 0.02), row("b", -0.01, INF)), ())
     found = forest(table, {"a": "told a", "b": "told b"})

@@ -12,17 +12,18 @@ from nextmask.study.figures import (
     LABEL_GAP,
     LEFT,
     LINE_STYLES,
-    RIGHT,
     TOP,
     WIDTH,
     Frame,
     round_ticks,
-    shorten,
+    shorten_apart,
     spread_labels,
 )
 
 STEPS = (0.02, 0.05, 0.1, 0.2)
 ROW, NAMES, ENDS = 30, 268, 640
+CURVES_END, LABEL = 612, 32
+"""Where curves end, and how many letters there is room for beside them."""
 Place = Callable[[float, float], tuple[float, float]]
 
 
@@ -82,7 +83,7 @@ def band_chart(bands: Mapping[str, Sequence[BandPoint]]) -> BandChart:
     low, high, step = _dice_range([end for points in bands.values() for p in points for end in _ends(p)])
     most = max(point.spent for points in bands.values() for point in points)
     ticks = round_ticks(max(math.ceil(most), 1), 6)
-    across = (RIGHT - LEFT) / ticks[-1]
+    across = (CURVES_END - LEFT) / ticks[-1]
     down = (bottom - TOP) / (high - low)
 
     def place(spent: float, dice: float) -> tuple[float, float]:
@@ -94,7 +95,7 @@ def band_chart(bands: Mapping[str, Sequence[BandPoint]]) -> BandChart:
         WIDTH,
         bottom + 48,
         LEFT,
-        RIGHT,
+        CURVES_END,
         TOP,
         bottom,
         tuple((place(tick, low)[0], f"{tick:,}") for tick in ticks),
@@ -121,17 +122,18 @@ def forest(table: Comparison, texts: Mapping[str, str]) -> Forest | None:
     def place(value: float) -> float:
         return round(NAMES + (min(max(value, -count * step), count * step) + count * step) * scale, 1)
 
+    labels = shorten_apart([row.strategy for row, _ in found], 34)
     rows = tuple(
         Whisker(
             row.strategy,
-            shorten(row.strategy, 34),
+            label,
             22 + ROW * number,
             place(interval.estimate),
             (place(interval.lower), place(interval.upper)) if math.isfinite(interval.upper) else None,
             texts[row.strategy],
             row.decision or "",
         )
-        for number, (row, interval) in enumerate(found)
+        for number, ((row, interval), label) in enumerate(zip(found, labels, strict=True))
     )
     bottom = ROW * len(rows) + 8
     marks = [number * step for number in range(-count, count + 1)]
@@ -160,10 +162,11 @@ def _dice_range(values: Sequence[float]) -> tuple[float, float, float]:
 def _lines(bands: Mapping[str, Sequence[BandPoint]], place: Place, bottom: int) -> tuple[BandLine, ...]:
     curves = [[place(p.spent, p.dice.estimate) for p in points] for points in bands.values()]
     heights = spread_labels([curve[-1][1] for curve in curves], TOP, bottom)
+    labels = shorten_apart(tuple(bands), LABEL)
     return tuple(
         BandLine(
             name=name,
-            label=shorten(name, 25),
+            label=label,
             style=number % LINE_STYLES,
             dash=number // LINE_STYLES % 3,
             last=points[-1].dice.estimate,
@@ -171,7 +174,9 @@ def _lines(bands: Mapping[str, Sequence[BandPoint]], place: Place, bottom: int) 
             band=_outline(points, place),
             label_y=height,
         )
-        for number, ((name, points), curve, height) in enumerate(zip(bands.items(), curves, heights, strict=True))
+        for number, ((name, points), label, curve, height) in enumerate(
+            zip(bands.items(), labels, curves, heights, strict=True)
+        )
     )
 
 

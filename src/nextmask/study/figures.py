@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,14 +172,26 @@ def round_ticks(most: int, wanted: int = 8) -> tuple[int, ...]:
     return tuple(range(0, max(most, 1) + step, step)) if most % step else tuple(range(0, max(most, 1) + 1, step))
 
 
-def shorten(name: str, length: int) -> str:
-    """Cut a name's middle, because names of one kind tend to differ at the end.
+def shorten(name: str, length: int, tail: int | None = None) -> str:
+    """Cut a name's middle, because names of one kind tend to differ at the end; ``tail`` letters of that stay.
 
     >>> shorten("sixteen slices by margin, seed 4", 20)
     'sixteen slice…seed 4'
     """
-    tail = length // 3
+    tail = length // 3 if tail is None else tail
     return name if len(name) <= length else f"{name[: length - 1 - tail].rstrip()}…{name[-tail:]}"
+
+
+def shorten_apart(names: Sequence[str], length: int) -> tuple[str, ...]:
+    """Shorten the names of one figure so that none reads like another: settings lose their keys first, then middles go.
+
+    >>> shorten_apart(["k_center encoder=contrastive", "k_center encoder=group_contrastive"], 22)
+    ('k_center contrastive', 'k_center group…rastive')
+    """
+    bare = [re.sub(r"(?<= )\w+=", "", name) for name in names] if max(map(len, names), default=0) > length else names
+    bare = bare if len(set(bare)) == len(set(names)) else names
+    cut = [tuple(shorten(name, length, tail) for name in bare) for tail in range(length // 3, length)]
+    return next((short for short in cut if len(set(short)) == len(set(names))), cut[0])
 
 
 def color_of(label: int) -> str:
