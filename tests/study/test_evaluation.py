@@ -82,7 +82,12 @@ def test_what_this_very_segmenter_scored_before_is_kept(task):
 
 @pytest.mark.parametrize(
     "change",
-    [{"segmenter": StoredFile("s.pt", "b" * 64)}, {"codes": {7: 1}}, {"classes": ("chamber", "wall", "hole")}],
+    [
+        {"segmenter": StoredFile("s.pt", "b" * 64)},
+        {"codes": {7: 1}},
+        {"classes": ("chamber", "wall", "hole")},
+        {"whole": (2,)},
+    ],
     ids=str,
 )
 def test_whatever_decides_the_scores_is_measured_anew(task, change):

@@ -57,8 +57,8 @@ def test_what_nobody_corrected_is_no_mask_of_a_person(trained, tmp_path):
 
 
 def test_predictions_of_whole_cases_are_not_taken_for_masks_either(trained, tmp_path):
-    trained.predict(tmp_path / "pool", "pool")
-    taken = trained.annotate(tmp_path / "pool")
+    trained.predict(tmp_path / "drafts" / "pool", "pool")
+    taken = trained.annotate(tmp_path / "drafts")  # which holds that folder
     assert taken.stored == ()
     assert set(taken.untouched) == set(trained.rounds[-1].samples)
 

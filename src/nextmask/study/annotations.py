@@ -75,7 +75,7 @@ class MaskFolder:
         self.codes = codes
         self.files = find_masks(folder)
         self.used: set[Path] = set()
-        self.drafts = {} if untouched else {line["file"]: line["sha256"] for line in read_json_lines(folder / DRAFTS)}
+        self.drafts = {} if untouched else _drafts(folder)
         self.untouched: list[str] = []
 
     def __call__(self, case: Case, sample: Sample) -> np.ndarray | None:
@@ -83,7 +83,7 @@ class MaskFolder:
         if path is None:
             return None
         self.used.add(path)
-        if path.name in self.drafts and self.drafts[path.name] == digest(path):
+        if path in self.drafts and self.drafts[path] == digest(path):
             self.untouched.append(sample.id)
             return None
         mask, geometry = read_mask(path, self.codes)
@@ -111,6 +111,12 @@ class MaskFolder:
     def unused(self) -> tuple[str, ...]:
         """Name the files that belong to no sample that was asked for."""
         return tuple(sorted(str(path.relative_to(self.folder)) for path in set(self.files.values()) - self.used))
+
+
+def _drafts(folder: Path) -> dict[Path, str]:
+    """Find what was predicted into a folder, or into one below it, with its hash."""
+    logs = folder.rglob(DRAFTS)
+    return {log.parent / line["file"]: line["sha256"] for log in logs for line in read_json_lines(log)}
 
 
 def fit_to_case(mask: np.ndarray, sample: Sample, shape: tuple[int, ...], classes: int) -> np.ndarray:

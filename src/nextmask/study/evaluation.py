@@ -97,11 +97,11 @@ def _score_missing(
 
 
 def _key(task: Task) -> str:
-    """Name what decides the scores: segmenter, images, masks by file and time of change, classes, codes and measure."""
+    """Name what decides the scores: segmenter, images, masks by file and time of change, classes, codes, measure and whole."""
     cases = [[key, fingerprint(case)] for key, case in zip(task.cache.keys, task.test.cases, strict=True)]
     codes = sorted(task.codes.items())
-    measure, whole = measure_of_one(task.measure), [list(task.whole)] if task.whole else []
-    return digest_json([VERSION, task.segmenter.sha256, cases, list(task.classes), codes, measure, *whole])[:32]
+    how = [measure_of_one(task.measure), list(task.whole)]
+    return digest_json([VERSION, task.segmenter.sha256, cases, list(task.classes), codes, *how])[:32]
 
 
 def _score(task: Task, segmenter: Any, row: int) -> dict[str, Any]:
