@@ -288,6 +288,9 @@ def test_a_second_process_is_told_who_is_at_work(home):
         time.sleep(0.05)
     with pytest.raises(StudyBusy, match="nextmask train"):
         Study(home).query(2, "random")
+    (home / ".writer").write_text("")  # as it is between being opened and being written
+    with pytest.raises(StudyBusy, match="not noted yet"):
+        Study(home).query(2, "random")
     process.kill()
     process.join()
     assert len(Study(home).query(2, "random").samples) == 2

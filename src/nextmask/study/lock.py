@@ -21,7 +21,8 @@ def locked(folder: Path, verb: str) -> Iterator[None]:
             note.write_text(f"`nextmask {verb}`, started {time.strftime('%Y-%m-%d %H:%M:%S')}")
             yield
     except Timeout as error:
-        who = note.read_text() if note.exists() else "another process"
+        # Empty for a moment: between being opened and being written.
+        who = (note.read_text() if note.exists() else "") or "its verb was not noted yet"
         raise StudyBusy(
             f"another process works on {folder}: {who}. Expected one writer at a time. Wait for it to end, then run this again."
         ) from error
