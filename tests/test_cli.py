@@ -205,6 +205,17 @@ def test_the_report_of_a_benchmark_that_never_ran_plays_nothing(run, here):
     assert not (here / "b" / "units").exists()
 
 
+def test_a_report_is_not_overwritten_by_one_of_nothing(run, here):
+    (here / "b.toml").write_text(BENCHMARK)
+    run("benchmark b.toml --workers 0")
+    before = (here / "b" / "report.html").read_text()
+    (here / "b.toml").write_text(BENCHMARK.replace("iterations = 2", "iterations = 3"))
+    code, _, err = run("benchmark b.toml --report")
+    assert (code, "where 2 others are" in " ".join(err.split())) == (2, True)
+    assert (here / "b" / "report.html").read_text() == before
+    assert "2 units in this folder are of no arm" in " ".join(run("benchmark b.toml --status")[1].split())
+
+
 def test_a_benchmark_that_is_interrupted_reports_what_there_is(run, here, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt

@@ -359,13 +359,16 @@ def benchmark(
     ] = False,
 ) -> None:
     """Play many simulated studies; interrupt it, and the same command goes on. Writes results.csv and report.html."""
+    from nextmask.benchmark.standing import refuse_empty
     from nextmask.benchmark.units import open_benchmark
 
     if status:
         print_benchmark(open_benchmark(file, folder), workers or 1)
         return
     if only_report:
-        _report_benchmark(open_benchmark(file, folder))
+        made = open_benchmark(file, folder)
+        refuse_empty(made)
+        _report_benchmark(made)
         return
     _play(file, folder, workers, on)
 

@@ -155,9 +155,13 @@ def following(benchmark: Benchmark, workers: int) -> Iterator[Callable[[Job, Bas
 
 def print_benchmark(benchmark: Benchmark, workers: int) -> int:
     """Print where a benchmark stands, and why units failed; return how many did."""
-    from nextmask.benchmark.standing import by_other_code, failed
+    from nextmask.benchmark.standing import by_other_code, failed, left_out
 
     out.print(benchmark_table(benchmark, workers))
+    if unasked := left_out(benchmark):
+        out.print(
+            f"{unasked} units in this folder are of no arm of this file, or of another version, and are left out."
+        )
     others = by_other_code(benchmark)
     if others:
         out.print(

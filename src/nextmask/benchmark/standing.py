@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nextmask.benchmark.units import Benchmark, Job, State
+from nextmask.errors import StudyError
 from nextmask.study.versions import source
 
 STATES: tuple[State, ...] = ("done", "running", "failed", "waiting")
@@ -76,6 +77,23 @@ def by_other_code(benchmark: Benchmark) -> int:
     """Count the units that are done and were played by other code than is installed now, though of the same release."""
     done = [job.home / "done.json" for job in benchmark.jobs if job.state == "done"]
     return sum(_played(path)[1] != source() for path in done)
+
+
+def left_out(benchmark: Benchmark) -> int:
+    """Count the units in its folder that are done and no longer asked for: the file or its images were changed, or nextmask was."""
+    asked = {job.key for job in benchmark.jobs}
+    return sum(path.parent.name not in asked for path in (benchmark.folder / "units").glob("*/done.json"))
+
+
+def refuse_empty(benchmark: Benchmark) -> None:
+    """Raise StudyError if nothing that is asked for is done, but something else is: a report would say that nothing is known."""
+    others = left_out(benchmark)
+    if others and not any(job.state == "done" for job in benchmark.jobs):
+        raise StudyError(
+            f"none of the {len(benchmark.jobs)} units of this benchmark is done in {benchmark.folder}, where {others} others are. "
+            "Expected one of its own: the file, its images or nextmask were changed since. Leave the report as it is, or play "
+            "the benchmark anew, without --report."
+        )
 
 
 @cache
