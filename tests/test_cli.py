@@ -61,6 +61,10 @@ def test_the_main_job_from_new_to_report(run, here):
     assert all(line in out for line in trust)
     code, out, _ = run("predict heart --to seen --of pool")
     assert (code, "4 masks written to seen, 0 were there" in out) == (0, True)
+    (here / "new").mkdir()
+    (here / "new" / "broken.nii.gz").write_bytes(b"no image")
+    code, out, _ = run("predict heart --to masks --images new")
+    assert (code, "0 masks written" in out, "not predicted broken: " in out) == (1, True, True)
     oracle = "--supervision drawn_scribble --reader-error 1"
     assert run(f"simulate heart --strategy random --query-size 3 --rounds 1 --iterations 3 {oracle}")[0] == 0
     state = json.loads(run("show heart --json")[1])

@@ -272,12 +272,19 @@ def predict(
     what: Annotated[
         str, typer.Option("--of", help="query: samples whose masks are awaited; pool or test: all cases of it")
     ] = "query",
+    images: Annotated[
+        str | None, typer.Option(help="images that are not of the study: a table, folder or glob, as for new")
+    ] = None,
 ) -> None:
     """Write masks as the latest segmenter sees them, to be corrected or to be used."""
     with open_study(study) as opened:
-        done = opened.predict(to, what)
+        done = opened.predict(to, what, images=images)
     out.print(f"{len(done.written)} masks written to {to}, {len(done.kept)} were there and stayed.", soft_wrap=True)
-    if what == "query":
+    for problem in done.problems:
+        out.print(f"[red]not predicted[/] {escape(problem)}", soft_wrap=True)
+    if done.problems:
+        raise typer.Exit(1)
+    if what == "query" and images is None:
         out.print(f"Next: correct them, then nextmask annotate {study} --from {to}", soft_wrap=True)
 
 

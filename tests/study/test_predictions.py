@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -11,8 +12,9 @@ from scipy import ndimage
 
 from nextmask.data.components import keep_largest
 from nextmask.data.images import read_geometry, read_mask
-from nextmask.errors import StudyError
+from nextmask.errors import DataError, StudyError
 from nextmask.study.config import parse_config
+from nextmask.study.new_images import Grid, list_images, of_new_images
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
 from nextmask.training.metrics import score_case
@@ -134,3 +136,57 @@ def test_a_class_of_one_piece_is_scored_and_written_as_one(home, tmp_path):
 def test_a_piece_of_no_class_is_an_error():
     with pytest.raises(StudyError, match=r"largest_component(.|\n)*no class lvv; expected some of rv, lv"):
         parse_config({"images": "x", "classes": ["rv", "lv"], "largest_component": ["lvv"]})
+
+
+def test_new_images_are_predicted_as_those_of_the_study_are(trained, tmp_path):
+    case = trained.cohort.on("test").cases[0]
+    new = tmp_path / "new" / "stranger.nii.gz"
+    new.parent.mkdir()
+    shutil.copy(case.images[0], new)
+    made = trained.predict(tmp_path / "out", images=new.parent)
+    assert [path.name for path in made.written] == ["stranger.nii.gz"]
+    known = next(path for path in trained.predict(tmp_path / "test", "test").written if case.id in path.name)
+    np.testing.assert_array_equal(read_mask(made.written[0])[0], read_mask(known)[0])
+    assert read_geometry(new).differences(read_geometry(made.written[0])) is None
+    again = trained.predict(tmp_path / "out", images=new.parent)
+    assert (again.written, again.kept, again.problems) == ((), made.written, ())
+
+
+def test_new_images_are_scaled_by_their_own_spacing(trained, tmp_path):
+    volume = nib.load(trained.cohort.cases[0].images[0])
+    coarse = np.asarray(volume.dataobj)[::2, ::2]
+    nib.save(nib.Nifti1Image(coarse, volume.affine @ np.diag([2, 2, 1, 1])), tmp_path / "coarse.nii.gz")
+    cases, _ = list_images(tmp_path / "coarse.nii.gz", {})
+    seen = []
+    grid = Grid(trained.preprocessing, trained.planar, trained.cohort.scans[0])
+    mask = of_new_images(Uniform(seen), cases, grid, ())(0)
+    assert mask.shape == read_geometry(tmp_path / "coarse.nii.gz").shape
+    assert seen[0] == (1, *trained.cache("pool").placements[0].working)
+
+
+class Uniform:
+    def __init__(self, seen):
+        self.seen = seen
+
+    def predict(self, image):
+        self.seen.append(image.shape)
+        return np.full((2, *image.shape[1:]), 0.5, np.float32)
+
+
+def test_new_images_that_cannot_be_used_stop_no_other(trained, tmp_path):
+    source = trained.cohort.cases[0].images[0]
+    shutil.copy(source, tmp_path / "good.nii.gz")
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    image = nib.load(source)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[..., 0], image.affine), tmp_path / "flat.nii.gz")
+    lines = ["scan,name", "good.nii.gz,a", "broken.nii.gz,b", "flat.nii.gz,c", ",d"]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    cases, missing = list_images(tmp_path / "new.csv", {"image": "scan", "case": "name", "patient": "not there"})
+    assert ([case.id for case in cases], "line 5" in missing[0]) == (["a", "b", "c"], True)
+    (tmp_path / "new.csv").write_text("\n".join(["image,case", *lines[1:]]))
+    made = trained.predict(tmp_path / "out", images=tmp_path / "new.csv")
+    assert [path.name for path in made.written] == ["a.nii.gz"]
+    for found, said in zip(made.problems, ("line 5", "b: ", "c: it has 2 axes. Expected 3"), strict=True):
+        assert said in found
+    with pytest.raises(DataError, match="names nothing"):
+        trained.predict(tmp_path / "out", images=tmp_path / "nowhere")

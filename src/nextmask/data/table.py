@@ -68,7 +68,7 @@ def read_table(
     Raises:
         DataError: no image is there, or a column that was named is not.
     """
-    if suffix_of(source) in (".csv", ".tsv", ".txt"):
+    if is_table(source):
         table = _from_csv(Path(source), columns or {})
         for what, folder in (("mask", masks), ("scribble", scribbles)):
             table = _paired(table, what, _pictures_in(folder), folder) if folder else table
@@ -79,6 +79,11 @@ def read_table(
             "Leave the columns out, or name the table."
         )
     return _from_files(str(source), masks, scribbles)
+
+
+def is_table(source: str | Path) -> bool:
+    """Tell whether it is read as a table, by its name."""
+    return suffix_of(source) in (".csv", ".tsv", ".txt")
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from nextmask.data.files import Progress, atomically, digest
 from nextmask.data.images import mask_suffix, write_mask
 from nextmask.data.pool import IGNORE, Case, Pool, Sample
 from nextmask.data.preprocess import Placement, mask_to_image
-from nextmask.errors import StudyError
+from nextmask.errors import DataError, StudyError
 from nextmask.study.annotations import DRAFTS, fit_to_case
 from nextmask.study.rounds import Round
 
@@ -66,37 +66,51 @@ def awaited(pool: Pool, rounds: Sequence[Round]) -> list[Wanted]:
     return [Wanted(sample.id, sample.case, sample) for sample in samples]
 
 
-def all_cases(cache: Cache) -> list[Wanted]:
-    """List the cases of a side."""
-    return [Wanted(case.id, row) for row, case in enumerate(cache.cases)]
+def all_cases(cases: Sequence[Case]) -> list[Wanted]:
+    """Ask for whole cases."""
+    return [Wanted(case.id, row) for row, case in enumerate(cases)]
 
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """The files that were written, and those that were there already and stay: they may hold an hour of corrections."""
+    """The files that were written, and those that were there already and stay: they may hold an hour of corrections.
+
+    ``problems`` says of which images there is none, and why.
+    """
 
     written: tuple[Path, ...]
     kept: tuple[Path, ...]
+    problems: tuple[str, ...] = ()
 
 
 def write_predictions(
     folder: Path, wanted: Sequence[Wanted], cases: Sequence[Case], of_case: OfCase, progress: Progress | None = None
 ) -> PredictionReport:
-    """Write masks under the names by which `annotate` finds them; beyond a sample they say 255, not annotated."""
-    written, kept = [], []
+    """Write masks under the names by which `annotate` finds them; beyond a sample they say 255, not annotated.
+
+    An image that cannot be read stops no other.
+    """
+    written, kept, problems = [], [], []
     for done, each in enumerate(wanted, start=1):
         image = cases[each.case].images[0]
         path = folder / f"{each.name}{mask_suffix(image)}"
         if path.exists():
             kept.append(path)
         else:
-            with atomically(path) as temporary:
-                write_mask(temporary, _shown(of_case(each.case), each.sample), image)
-                _remember(folder / DRAFTS, path.name, digest(temporary))
-            written.append(path)
+            try:
+                _write(path, _shown(of_case(each.case), each.sample), image)
+                written.append(path)
+            except DataError as error:
+                problems.append(str(error))
         if progress:
             progress(done, len(wanted))
-    return PredictionReport(tuple(written), tuple(kept))
+    return PredictionReport(tuple(written), tuple(kept), tuple(problems))
+
+
+def _write(path: Path, mask: np.ndarray, image: str) -> None:
+    with atomically(path) as temporary:
+        write_mask(temporary, mask, image)
+        _remember(path.with_name(DRAFTS), path.name, digest(temporary))
 
 
 def _remember(log: Path, name: str, sha256: str) -> None:

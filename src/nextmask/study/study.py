@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ from nextmask.study.labels import Labels
 from nextmask.study.learners import choose_learner, learner_named, trained_by
 from nextmask.study.ledger import Event, Ledger, head
 from nextmask.study.lock import locked
+from nextmask.study.new_images import Grid, list_images, of_new_images
 from nextmask.study.oracle import Truth
 from nextmask.study.order import refuse_unfinished, same_query, trainable
 from nextmask.study.predictions import PredictionReport, all_cases, awaited, by_case, write_predictions
@@ -348,12 +350,13 @@ class Study:
             self._ledger.append("evaluated", payload, after=head(events))
         return self.rounds[-1]
 
-    def predict(self, folder: Path | str, what: str = "query") -> PredictionReport:
+    def predict(self, folder: Path | str, what: str = "query", *, images: Path | str | None = None) -> PredictionReport:
         """Write masks as the latest segmenter sees them: to be corrected and taken in by `annotate`, or to be used.
 
         Args:
             folder: where they go. What is there already stays as it is.
             what: "query", the samples whose masks are awaited, a file each; "pool" or "test", all cases of it.
+            images: in place of ``what``, images that are not of the study: a table, folder or glob as for `Study.create`.
         """
         if what not in ("query", "pool", "test"):
             raise StudyError(f"{what!r} cannot be predicted. Expected query, pool or test. Choose one of them.")
@@ -362,10 +365,19 @@ class Study:
             raise StudyError(
                 "there is no segmenter to predict with. Expected a trained round. Run `nextmask train` first."
             )
+        if images is not None:
+            return self._predict_new(Path(folder), images, segmenters[-1])
         cache = self.labels.cache if what == "query" else self.cache(what)
-        wanted = awaited(self.pool, rounds) if what == "query" else all_cases(cache)
+        wanted = awaited(self.pool, rounds) if what == "query" else all_cases(cache.cases)
         of_case = by_case(self.load_segmenter(segmenters[-1]), cache, self.config.whole)
         return write_predictions(Path(folder), wanted, cache.cases, of_case, self._told("predicting"))
+
+    def _predict_new(self, folder: Path, images: Path | str, segmenter: StoredFile) -> PredictionReport:
+        cases, missing = list_images(images, self.config.columns)
+        grid = Grid(self.preprocessing, self.planar, self.cohort.scans[0])
+        of_case = of_new_images(self.load_segmenter(segmenter), cases, grid, self.config.whole)
+        made = write_predictions(folder, all_cases(cases), cases, of_case, self._told("predicting"))
+        return replace(made, problems=(*missing, *made.problems))
 
     # -- inner parts -------------------------------------------------------------------------------------------------
 
