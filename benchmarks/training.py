@@ -194,7 +194,8 @@ def shares(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, devi
         images, masks = draw_labeled(labeled, config, [0], number)
         read = time.perf_counter()
         generator = torch.Generator(where).manual_seed(number)
-        augment_batch(images.to(where), masks.to(where), generator, mirror=False, rotate_degrees=config.rotate_degrees)
+        how = {"mirror": False, "rotate_degrees": config.rotate_degrees, "elastic": config.elastic}
+        augment_batch(images.to(where), masks.to(where), generator, **how)
         if where.type == "cuda":
             torch.cuda.synchronize()
         reading, augmenting = reading + read - begun, augmenting + time.perf_counter() - read
