@@ -194,8 +194,7 @@ def shares(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, devi
         images, masks = draw_labeled(labeled, config, [0], number)
         read = time.perf_counter()
         generator = torch.Generator(where).manual_seed(number)
-        how = {"mirror": False, "rotate_degrees": config.rotate_degrees, "elastic": config.elastic}
-        augment_batch(images.to(where), masks.to(where), generator, **how)
+        augment_batch(images.to(where), masks.to(where), generator, mirror=False, rotate_degrees=config.rotate_degrees)
         if where.type == "cuda":
             torch.cuda.synchronize()
         reading, augmenting = reading + read - begun, augmenting + time.perf_counter() - read

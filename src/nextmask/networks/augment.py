@@ -22,30 +22,26 @@ WARPED = 0.8
 SCALE = 1.3
 SHIFT = 0.1
 """Largest move, as a share of the patch."""
-CELLS = 5
-"""Cells along each axis of the lattice that bends a patch."""
 
 
 def augment_batch(
-    images: Tensor, masks: Tensor, generator: Generator, *, mirror: bool, rotate_degrees: float, elastic: float
+    images: Tensor, masks: Tensor, generator: Generator, *, mirror: bool, rotate_degrees: float
 ) -> tuple[Tensor, Tensor]:
     """Return other images and masks of the same shapes: (batch, channels, *patch) float32, (batch, *patch) uint8.
 
     Voxels that come from outside the patch are 255 (ignore) in the mask and repeat the border in the image.
     ``generator`` must live on the device of the batch. Same generator state, same result.
     """
-    images, masks = warp(images, masks, generator, mirror=mirror, rotate_degrees=rotate_degrees, elastic=elastic)
+    images, masks = warp(images, masks, generator, mirror=mirror, rotate_degrees=rotate_degrees)
     return change_intensities(images, generator), masks
 
 
 def warp(
-    images: Tensor, masks: Tensor, generator: Generator, *, mirror: bool, rotate_degrees: float, elastic: float
+    images: Tensor, masks: Tensor, generator: Generator, *, mirror: bool, rotate_degrees: float
 ) -> tuple[Tensor, Tensor]:
-    """Rotate, scale, move, mirror and bend images and masks alike."""
+    """Rotate, scale, move and mirror images and masks alike."""
     transforms = random_affine(len(images), images.shape[2:], generator, mirror=mirror, rotate_degrees=rotate_degrees)
     grid = functional.affine_grid(transforms, list(images.shape), align_corners=False)
-    if elastic:
-        grid = grid + random_bends(len(images), images.shape[2:], generator, elastic)
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     # Outside the patch grid_sample gives 0: shifted by 255 that reads "not annotated".
     shifted = masks.unsqueeze(1).float() - IGNORE
@@ -70,33 +66,6 @@ def random_affine(
     half = torch.tensor([n / 2 for n in reversed(patch)], device=device)
     linear = linear * half / half.unsqueeze(1)
     return torch.cat([linear, shift.unsqueeze(2)], dim=2)
-
-
-def random_bends(count: int, patch: Sequence[int], generator: Generator, elastic: float) -> Tensor:
-    """Draw smooth moves of input positions, (count, *patch, d), in grid_sample's units and order x, y, z.
-
-    A lattice of cubic B-splines, each point of which moves by up to ``elastic`` cells along each axis; how far is drawn for each
-    image. Up to 0.4 such moves fold nothing (Choi and Lee, "Injectivity conditions of 2D and 3D uniform cubic B-spline functions",
-    Graphical Models 2000). A flat patch bends in all its slices alike.
-    """
-    device, dimensions = generator.device, len(patch)
-    bent = uniform((count, 1), 0, 1, generator) < WARPED
-    farthest = uniform((count, 1), 0, elastic, generator) * bent * 2 / CELLS
-    moves = uniform((count, dimensions, *[CELLS + 3] * dimensions), -1, 1, generator)
-    moves = moves * farthest.reshape(count, *[1] * (dimensions + 1))
-    if is_flat(patch):
-        moves[:, 2] = 0
-        moves = moves[:, :, :1].expand_as(moves)
-    for length in patch:  # what is left of the lattice's axes stands before those that are voxels already
-        moves = torch.tensordot(moves, _splines(length, device), dims=([2], [1]))
-    return moves.movedim(1, -1)
-
-
-def _splines(length: int, device: torch.device) -> Tensor:
-    """Weigh the points of a lattice at each of ``length`` voxels, (length, CELLS + 3), by cubic B-splines."""
-    place = (torch.arange(length, device=device) + 0.5) / length * CELLS
-    apart = (place.unsqueeze(1) - torch.arange(-1, CELLS + 2, device=device)).abs()
-    return torch.where(apart < 1, 2 / 3 - apart**2 + apart**3 / 2, (2 - apart).clamp(min=0) ** 3 / 6)
 
 
 def _rotations(angles: Tensor, dimensions: int) -> Tensor:

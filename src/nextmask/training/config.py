@@ -28,7 +28,6 @@ class TrainConfig:
     ``accumulate``: batches whose gradients are averaged for one step.
     ``snapshots``: how many times the learning rate falls to 0 and rises again, each time leaving a member of an ensemble
     (Huang et al. 2017, https://arxiv.org/abs/1704.00109).
-    ``elastic``: how far images are bent, in cells of a lattice of five by five; 0 = not, and beyond 0.4 they may fold.
     """
 
     dimensions: int
@@ -52,7 +51,6 @@ class TrainConfig:
     average: float = 0.0
     accumulate: int = 1
     snapshots: int = 1
-    elastic: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("patch_size", "features"):  # JSON knows lists only

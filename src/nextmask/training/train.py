@@ -179,18 +179,17 @@ class _Drawing:
         self, labeled: Sequence[Labeled], seed: Sequence[int], number: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         images, masks = draw_labeled(labeled, self.config, seed, number)
-        return augment_batch(images.to(self.where), masks.to(self.where), generator, **self._how)
+        mirror, degrees = self.config.mirror, self.config.rotate_degrees
+        return augment_batch(
+            images.to(self.where), masks.to(self.where), generator, mirror=mirror, rotate_degrees=degrees
+        )
 
     def _moved(self, number: int, generator: Generator) -> Tensor:
         """Draw unlabeled images and move them about; how their intensities change is up to each objective."""
         images = draw_unlabeled(self.unlabeled, self.config, self.seed, number).to(self.where)
         nothing = torch.zeros((len(images), *images.shape[2:]), dtype=torch.uint8, device=self.where)
-        return warp(images, nothing, generator, **self._how)[0]
-
-    @property
-    def _how(self) -> dict[str, Any]:
-        config = self.config
-        return {"mirror": config.mirror, "rotate_degrees": config.rotate_degrees, "elastic": config.elastic}
+        mirror, degrees = self.config.mirror, self.config.rotate_degrees
+        return warp(images, nothing, generator, mirror=mirror, rotate_degrees=degrees)[0]
 
     def fingerprint(self) -> list[Any]:
         """Tell what is trained on from anything else."""
