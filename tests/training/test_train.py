@@ -136,6 +136,19 @@ def test_dropout_changes_what_is_learned():
     assert not same_weights(one, other)
 
 
+@pytest.mark.parametrize("setting", [{"rotate_degrees": 90.0}, {"mirror": True}])
+@pytest.mark.parametrize("objective", ["supervised", "mean_teacher"])
+def test_how_images_are_moved_about_changes_what_is_learned(setting, objective):
+    """Of annotated images and of unlabeled ones, each by itself."""
+    config = dataclasses.replace(TINY, iterations=3, objectives=((objective, 1.0),), unlabeled_batch_size=4)
+    images = [lambda load=load: load()[0] for load in samples((32, 32))]
+    plain, moved = (
+        fit(samples((32, 32)), each, seed=[1], device="cpu", unlabeled=images)
+        for each in (config, dataclasses.replace(config, **setting))
+    )
+    assert not same_weights(plain, moved)
+
+
 def test_another_training_s_state_is_not_taken_up(tmp_path):
     path, config = tmp_path / "training.pt", dataclasses.replace(TINY, iterations=6)
     options = {"seed": [3], "device": "cpu", "checkpoint": path, "checkpoint_seconds": 0}
