@@ -179,14 +179,16 @@ def test_new_images_that_cannot_be_used_stop_no_other(trained, tmp_path):
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")
     image = nib.load(source)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[..., 0], image.affine), tmp_path / "flat.nii.gz")
-    lines = ["scan,name", "good.nii.gz,a", "broken.nii.gz,b", "flat.nii.gz,c", ",d"]
+    (tmp_path / "broken.png").write_bytes(b"no picture either")
+    lines = ["scan,name", "broken.png,p", "good.nii.gz,a", "broken.nii.gz,b", "flat.nii.gz,c", "not_there.mha,m", ",d"]
     (tmp_path / "new.csv").write_text("\n".join(lines))
     cases, missing = list_images(tmp_path / "new.csv", {"image": "scan", "case": "name", "patient": "not there"})
-    assert ([case.id for case in cases], "line 5" in missing[0]) == (["a", "b", "c"], True)
+    assert ([case.id for case in cases], "line 7" in missing[0]) == (["p", "a", "b", "c", "m"], True)
     (tmp_path / "new.csv").write_text("\n".join(["image,case", *lines[1:]]))
     made = trained.predict(tmp_path / "out", images=tmp_path / "new.csv")
     assert [path.name for path in made.written] == ["a.nii.gz"]
-    for found, said in zip(made.problems, ("line 5", "b: ", "c: it has 2 axes. Expected 3"), strict=True):
+    expected = ("line 7", "broken.png", "b: ", "c: it has 2 axes. Expected 3", "not_there.mha")
+    for found, said in zip(made.problems, expected, strict=True):
         assert said in found
     with pytest.raises(DataError, match="names nothing"):
         trained.predict(tmp_path / "out", images=tmp_path / "nowhere")

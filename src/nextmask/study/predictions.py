@@ -93,15 +93,15 @@ def write_predictions(
     written, kept, problems = [], [], []
     for done, each in enumerate(wanted, start=1):
         image = cases[each.case].images[0]
-        path = folder / f"{each.name}{mask_suffix(image)}"
-        if path.exists():
-            kept.append(path)
-        else:
-            try:
+        try:
+            path = folder / f"{each.name}{mask_suffix(image)}"
+            if path.exists():
+                kept.append(path)
+            else:
                 _write(path, _shown(of_case(each.case), each.sample), image)
                 written.append(path)
-            except DataError as error:
-                problems.append(str(error))
+        except DataError as error:
+            problems.append(str(error))
         if progress:
             progress(done, len(wanted))
     return PredictionReport(tuple(written), tuple(kept), tuple(problems))
