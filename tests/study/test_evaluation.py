@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 import pytest
 
 from nextmask.data.images import read_mask
 from nextmask.study.evaluation import Task, evaluate
+from nextmask.study.inference import Inference
 from nextmask.study.rounds import StoredFile
 from nextmask.study.study import Study
 
@@ -86,7 +89,7 @@ def test_what_this_very_segmenter_scored_before_is_kept(task):
         {"segmenter": StoredFile("s.pt", "b" * 64)},
         {"codes": {7: 1}},
         {"classes": ("chamber", "wall", "hole")},
-        {"whole": (2,)},
+        {"inference": Inference(whole=(2,))},
     ],
     ids=str,
 )
@@ -95,6 +98,14 @@ def test_whatever_decides_the_scores_is_measured_anew(task, change):
     again = scored_again(task, **change)
     assert again["asked"] == 1
     assert again["scores"]["wall"]["dice"] == 1.0
+
+
+def test_other_views_are_measured_anew(task):
+    evaluate(with_segmenter(task)[0])
+    turned, known = with_segmenter(replace(task, inference=Inference(turned=(180,))))
+    known.shown = cycle(known.shown)
+    assert evaluate(turned)["scores"]["wall"]["dice"] < 1.0  # what it says of the turned image is turned back
+    assert known.asked == 2
 
 
 def test_a_mask_that_changed_is_measured_anew(task):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +13,10 @@ from scipy import ndimage
 
 from nextmask.data.components import keep_largest
 from nextmask.data.images import read_geometry, read_mask
+from nextmask.data.preprocess import mask_to_image
 from nextmask.errors import DataError, StudyError
 from nextmask.study.config import parse_config
+from nextmask.study.inference import Inference
 from nextmask.study.new_images import Grid, list_images, of_new_images
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
@@ -111,26 +114,65 @@ def test_nothing_to_predict_with_or_for_is_said(home, tmp_path):
         study.predict(tmp_path / "out", "all")
 
 
+def scores_of(study) -> dict[str, float]:
+    """Read the Dice of each class of the first test case, as it was evaluated."""
+    with (study.folder / study.rounds[0].evaluation["path"]).open() as file:
+        lines = [line for line in csv.DictReader(file) if line["case"] == study.cohort.on("test").cases[0].id]
+    return {line["class"]: float(line["dice"]) for line in lines}
+
+
+def dice_of(study, shown) -> dict[str, float]:
+    """Score a mask of the first test case."""
+    test = study.cohort.on("test")
+    reference, spacing = read_mask(test.cases[0].mask)[0], test.scans[0].geometry.spacing
+    return {score.name: score.dice for score in score_case(shown, reference, study.config.classes, spacing)}
+
+
 def test_a_class_of_one_piece_is_scored_and_written_as_one(home, tmp_path):
     names = parse_config({"images": "x", "classes": ["chamber", "wall", "lobe"], "largest_component": ["lobe", "wall"]})
-    assert names.whole == (3, 2)
+    assert names.inference.whole == (3, 2)
     # Four steps teach next to nothing, so predictions lie about in pieces.
     play = {"strategy": "random", "query_size": 3, "rounds": 1}
     plain = simulate(home, **play)
     whole = simulate(home, settings={"largest_component": list(plain.config.classes)}, **play)
     assert plain.rounds[0].segmenter.sha256 == whole.rounds[0].segmenter.sha256
     path = plain.predict(tmp_path / "plain", "test").written[0]
-    mask, reference = read_mask(path)[0], read_mask(plain.cohort.on("test").cases[0].mask)[0]
+    mask = read_mask(path)[0]
     kept = keep_largest(mask, (1, 2, 3))
     assert max(ndimage.label(mask == label, np.ones((3, 3, 3)))[1] for label in (1, 2, 3)) > 1
     np.testing.assert_array_equal(read_mask(whole.predict(tmp_path / "whole", "test").written[0])[0], kept)
     for study, shown in ((plain, mask), (whole, kept)):
-        spacing = study.cohort.on("test").scans[0].geometry.spacing
-        wanted = {score.name: score.dice for score in score_case(shown, reference, study.config.classes, spacing)}
-        with (study.folder / study.rounds[0].evaluation["path"]).open() as file:
-            found = {line["class"]: float(line["dice"]) for line in csv.DictReader(file)}
-        assert found == pytest.approx(wanted, abs=1e-6)
+        assert scores_of(study) == pytest.approx(dice_of(study, shown), abs=1e-6)
     assert plain.rounds[0].scores != whole.rounds[0].scores
+
+
+def test_turned_views_are_scored_and_written_as_their_mean(home, tmp_path):
+    play = {"strategy": "random", "query_size": 3, "rounds": 1}
+    plain = simulate(home, **play)
+    study = simulate(home, settings={"turned_views": [-20, 10]}, **play)
+    assert plain.rounds[0].segmenter.sha256 == study.rounds[0].segmenter.sha256
+    segmenter, cache, case = (
+        study.load_segmenter(study.rounds[0].segmenter),
+        study.cache("test"),
+        study.cohort.on("test").cases[0],
+    )
+    image = np.asarray(cache.image(0), np.float32)
+    turn = partial(ndimage.rotate, axes=(-1, -2), reshape=False, order=1, mode="nearest")
+    views = [segmenter.predict(image), *(turn(segmenter.predict(turn(image, by)), -by) for by in (-20, 10))]
+    shown = mask_to_image(np.mean(views, axis=0), cache.placements[0])
+    written = study.predict(tmp_path / "test", "test").written[0]
+    np.testing.assert_array_equal(read_mask(written)[0], shown)
+    new = study.predict(tmp_path / "new", images=case.images[0]).written[0]
+    np.testing.assert_array_equal(read_mask(new)[0], shown)
+    assert (shown != mask_to_image(views[0], cache.placements[0])).any()
+    assert scores_of(study) == pytest.approx(dice_of(study, shown), abs=1e-6)
+    assert plain.rounds[0].scores != study.rounds[0].scores
+
+
+@pytest.mark.parametrize("degrees", [[0], [10, 10], [-190], [float("nan")]])
+def test_angles_that_are_no_further_views_are_an_error(degrees):
+    with pytest.raises(StudyError, match=r"turned_views(.|\n)*expected different angles from -180 to 180"):
+        parse_config({"images": "x", "classes": ["rv"], "turned_views": degrees})
 
 
 def test_a_piece_of_no_class_is_an_error():
@@ -159,7 +201,7 @@ def test_new_images_are_scaled_by_their_own_spacing(trained, tmp_path):
     cases, _ = list_images(tmp_path / "coarse.nii.gz", {})
     seen = []
     grid = Grid(trained.preprocessing, trained.planar, trained.cohort.scans[0])
-    mask = of_new_images(Uniform(seen), cases, grid, ())(0)
+    mask = of_new_images(Uniform(seen), cases, grid, Inference())(0)
     assert mask.shape == read_geometry(tmp_path / "coarse.nii.gz").shape
     assert seen[0] == (1, *trained.cache("pool").placements[0].working)
 

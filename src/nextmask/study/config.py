@@ -15,6 +15,7 @@ from nextmask.data.files import write_text
 from nextmask.data.pool import IGNORE
 from nextmask.data.proxy_masks import parse_proxy
 from nextmask.errors import DataError, StudyError
+from nextmask.study.inference import Inference
 from nextmask.study.scores import MEASURES
 
 FILE = "study.toml"
@@ -160,6 +161,11 @@ class StudyConfig(BaseModel):
         description="classes that are one piece in every image: of what is predicted of them the largest connected "
         "component is kept",
     )
+    turned_views: tuple[float, ...] = Field(
+        (),
+        description="degrees by which an image is turned for further predictions, of which masks and scores are the mean: "
+        "[-20, -10, 10, 20]",
+    )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
     proxy: str | None = Field(
         None,
@@ -219,6 +225,15 @@ class StudyConfig(BaseModel):
             raise ValueError(f"there is no class {', '.join(unknown)}; expected some of {', '.join(classes)}")
         return names
 
+    @field_validator("turned_views")
+    @classmethod
+    def _distinct_angles(cls, degrees: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(degrees)) != len(degrees) or not all(0 < abs(angle) <= 180 for angle in degrees):
+            raise ValueError(
+                "expected different angles from -180 to 180; 0, the image as it is, is always one of the views"
+            )
+        return degrees
+
     @field_validator("objectives")
     @classmethod
     def _known_objectives(cls, weights: dict[str, float]) -> dict[str, float]:
@@ -254,9 +269,9 @@ class StudyConfig(BaseModel):
         return names
 
     @property
-    def whole(self) -> tuple[int, ...]:
-        """Mask values of the classes in ``largest_component``."""
-        return tuple(self.classes.index(name) + 1 for name in self.largest_component)
+    def inference(self) -> Inference:
+        """How a segmenter's word becomes a mask."""
+        return Inference(self.turned_views, tuple(self.classes.index(name) + 1 for name in self.largest_component))
 
 
 def read_config(folder: Path) -> StudyConfig:

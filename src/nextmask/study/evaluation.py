@@ -20,7 +20,7 @@ from nextmask.data.images import read_mask
 from nextmask.data.scan import fingerprint
 from nextmask.errors import StudyError
 from nextmask.study.cohort import Cohort
-from nextmask.study.predictions import as_mask
+from nextmask.study.inference import PLAIN, Inference
 from nextmask.study.rounds import StoredFile
 from nextmask.study.trust import measure_of_one, plain, ranking, said_of_case
 from nextmask.training.metrics import ClassScore, score_case, summarise
@@ -34,7 +34,6 @@ METRICS = ("dice", "hd95", "nsd", "assd")
 class Task:
     """What is measured: a segmenter on the test cases, into the folder of its round.
 
-    ``whole`` are the mask values of which a prediction keeps the largest connected component.
     ``known`` keeps the scores of each case by what decides them, so that studies that come to the same segmenter share them.
     """
 
@@ -47,7 +46,7 @@ class Task:
     segmenter: StoredFile
     load: Callable[[StoredFile], Any]
     measure: str = "entropy"
-    whole: tuple[int, ...] = ()
+    inference: Inference = PLAIN
 
 
 def evaluate(task: Task, progress: Progress | None = None) -> dict[str, Any]:
@@ -97,19 +96,19 @@ def _score_missing(
 
 
 def _key(task: Task) -> str:
-    """Name what decides the scores: segmenter, images, masks by file and time of change, classes, codes, measure and whole."""
+    """Name what decides the scores: segmenter, images, masks by file and time of change, classes, codes, and how it is done."""
     cases = [[key, fingerprint(case)] for key, case in zip(task.cache.keys, task.test.cases, strict=True)]
     codes = sorted(task.codes.items())
-    how = [measure_of_one(task.measure), list(task.whole)]
+    how = [measure_of_one(task.measure), list(task.inference.turned), list(task.inference.whole)]
     return digest_json([VERSION, task.segmenter.sha256, cases, list(task.classes), codes, *how])[:32]
 
 
 def _score(task: Task, segmenter: Any, row: int) -> dict[str, Any]:
     case, scan = task.test.cases[row], task.test.scans[row]
     assert case.mask is not None
-    probabilities = segmenter.predict(np.asarray(task.cache.image(row), np.float32))
+    probabilities = task.inference.probabilities(segmenter, task.cache.image(row))
     placement, spacings = task.cache.placements[row], (task.cache.spacings[row], scan.geometry.spacing)
-    prediction = as_mask(probabilities, placement, task.whole)
+    prediction = task.inference.mask(probabilities, placement)
     reference, _ = read_mask(case.mask, task.codes)
     scores = score_case(prediction, reference, task.classes, scan.geometry.spacing)
     return {

@@ -15,7 +15,8 @@ from nextmask.data.preprocess import Preprocessing, place, to_working
 from nextmask.data.scan import Problem, Scan, scan_case
 from nextmask.data.table import is_table, read_table
 from nextmask.errors import DataError
-from nextmask.study.predictions import OfCase, as_mask
+from nextmask.study.inference import Inference
+from nextmask.study.predictions import OfCase
 
 
 def list_images(source: Path | str, columns: Mapping[str, str]) -> tuple[list[Case], list[str]]:
@@ -43,7 +44,7 @@ class Grid:
     like: Scan
 
 
-def of_new_images(segmenter: Any, cases: Sequence[Case], grid: Grid, whole: Sequence[int]) -> OfCase:
+def of_new_images(segmenter: Any, cases: Sequence[Case], grid: Grid, inference: Inference) -> OfCase:
     """Return what predicts the mask of a new image, which is read, looked at and forgotten again.
 
     That raises DataError for an image that cannot be read or is of another kind than the study's.
@@ -54,7 +55,7 @@ def of_new_images(segmenter: Any, cases: Sequence[Case], grid: Grid, whole: Sequ
         _refuse(scan, grid.like)
         placement = place(grid.preprocessing, scan, planar=grid.planar)
         image = to_working(read_channels(cases[row].images).array, grid.preprocessing, placement)
-        return as_mask(segmenter.predict(image.astype(np.float32)), placement, whole)
+        return inference.predict(segmenter, image, placement)
 
     return of_case
 

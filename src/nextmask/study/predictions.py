@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,34 +12,24 @@ from typing import Any
 import numpy as np
 
 from nextmask.data.cache import Cache
-from nextmask.data.components import keep_largest
 from nextmask.data.files import Progress, atomically, digest
 from nextmask.data.images import mask_suffix, write_mask
 from nextmask.data.pool import IGNORE, Case, Pool, Sample
-from nextmask.data.preprocess import Placement, mask_to_image
 from nextmask.errors import DataError, StudyError
 from nextmask.study.annotations import DRAFTS, fit_to_case
+from nextmask.study.inference import Inference
 from nextmask.study.rounds import Round
 
 OfCase = Callable[[int], np.ndarray]
 """Returns the mask of a case, by its row."""
 
 
-def as_mask(probabilities: np.ndarray, placement: Placement, whole: Iterable[int]) -> np.ndarray:
-    """Turn class probabilities (classes, *working) into a mask (*spatial) uint8 on the image's own grid.
-
-    Of the classes with the values ``whole`` the largest connected component is kept.
-    """
-    return keep_largest(mask_to_image(probabilities, placement), whole)
-
-
-def by_case(segmenter: Any, cache: Cache, whole: Sequence[int]) -> OfCase:
+def by_case(segmenter: Any, cache: Cache, inference: Inference) -> OfCase:
     """Return what predicts the mask of a case; samples of a case often follow one another, so the last mask is kept."""
 
     @lru_cache(maxsize=1)
     def of_case(row: int) -> np.ndarray:
-        image = np.asarray(cache.image(row), np.float32)
-        return as_mask(segmenter.predict(image), cache.placements[row], whole)
+        return inference.predict(segmenter, cache.image(row), cache.placements[row])
 
     return of_case
 

@@ -245,5 +245,5 @@ def _predictions(study: Study) -> Callable[[Sample], np.ndarray] | None:
     trained = segmenters_of(study.rounds)
     if study.config.supervision != "corrected" or not trained:
         return None
-    of_case = by_case(study.load_segmenter(trained[-1]), study.labels.cache, study.config.whole)
+    of_case = by_case(study.load_segmenter(trained[-1]), study.labels.cache, study.config.inference)
     return lambda sample: of_case(sample.case)[sample.region.slices]

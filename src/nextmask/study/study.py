@@ -340,7 +340,7 @@ class Study:
                 segmenter,
                 self.load_segmenter,
                 self.config.measure,
-                self.config.whole,
+                self.config.inference,
             )
             started = time.monotonic()
             result = evaluate(task, self._told(f"round {round.number}: evaluating"))
@@ -369,13 +369,13 @@ class Study:
             return self._predict_new(Path(folder), images, segmenters[-1])
         cache = self.labels.cache if what == "query" else self.cache(what)
         wanted = awaited(self.pool, rounds) if what == "query" else all_cases(cache.cases)
-        of_case = by_case(self.load_segmenter(segmenters[-1]), cache, self.config.whole)
+        of_case = by_case(self.load_segmenter(segmenters[-1]), cache, self.config.inference)
         return write_predictions(Path(folder), wanted, cache.cases, of_case, self._told("predicting"))
 
     def _predict_new(self, folder: Path, images: Path | str, segmenter: StoredFile) -> PredictionReport:
         cases, missing = list_images(images, self.config.columns)
         grid = Grid(self.preprocessing, self.planar, self.cohort.scans[0])
-        of_case = of_new_images(self.load_segmenter(segmenter), cases, grid, self.config.whole)
+        of_case = of_new_images(self.load_segmenter(segmenter), cases, grid, self.config.inference)
         made = write_predictions(folder, all_cases(cases), cases, of_case, self._told("predicting"))
         return replace(made, problems=(*missing, *made.problems))
 
