@@ -202,6 +202,13 @@ def test_a_benchmark_runs_shows_where_it_stands_and_goes_on(run, here):
     assert "2 of 2" in (here / "b" / "report.html").read_text()
 
 
+def test_a_long_arm_has_one_line_where_the_output_is_a_pipe(run, here):
+    vary = "vary = {objectives = [{supervised = 1, fixmatch = 1, gated_crf = 0.1}, {supervised = 1, soft_dmpls = 1}]}"
+    (here / "b.toml").write_text(BENCHMARK + vary)
+    lines = run("benchmark b.toml --status")[1].splitlines()
+    assert sum("random" in line and "'gated_crf': 0.1}" in line for line in lines) == 1
+
+
 def test_the_report_of_a_benchmark_that_never_ran_plays_nothing(run, here):
     (here / "b.toml").write_text(BENCHMARK)
     assert run("benchmark b.toml --report")[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +20,18 @@ if TYPE_CHECKING:
     from nextmask.study.rounds import Round
     from nextmask.study.study import Report, Study
 
-out = Console(emoji=False)  # else hu:100:150 would show a picture
-err = Console(stderr=True, emoji=False)
+WIDE = 200
+"""Columns of a file or pipe, which has none of its own: names of arms are long, and few tables fit into 80."""
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, emoji=False)  # else hu:100:150 would show a picture
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
+    return console
+
+
+out, err = _console(stderr=False), _console(stderr=True)
 
 
 @contextmanager
