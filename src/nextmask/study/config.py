@@ -163,8 +163,7 @@ class StudyConfig(BaseModel):
     )
     turned_views: tuple[float, ...] = Field(
         (),
-        description="degrees by which an image is turned for further predictions, of which masks and scores are the mean: "
-        "[-20, -10, 10, 20]",
+        description="degrees by which an image is turned for further predictions, whose mean makes masks and scores: [-20, 20]",
     )
     measure: str = Field("entropy", description="what `uncertainty` is the mean of; see docs/strategies.md")
     proxy: str | None = Field(
