@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from functools import partial
 
@@ -15,11 +16,12 @@ from nextmask.data.components import keep_largest
 from nextmask.data.images import read_geometry, read_mask
 from nextmask.data.preprocess import mask_to_image
 from nextmask.errors import DataError, StudyError
-from nextmask.study.config import parse_config
+from nextmask.study.config import parse_config, write_config
 from nextmask.study.inference import Inference
 from nextmask.study.new_images import Grid, list_images, of_new_images
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
+from nextmask.study.summary import write_report
 from nextmask.training.metrics import score_case
 
 
@@ -167,6 +169,27 @@ def test_turned_views_are_scored_and_written_as_their_mean(home, tmp_path):
     assert (shown != mask_to_image(views[0], cache.placements[0])).any()
     assert scores_of(study) == pytest.approx(dice_of(study, shown), abs=1e-6)
     assert plain.rounds[0].scores != study.rounds[0].scores
+
+
+def test_a_round_is_measured_anew_where_its_masks_are_made_in_another_way(trained):
+    for name in trained.rounds[-1].samples:
+        trained.drop({name: "not looked at"})
+    trained.train()
+    assert trained.evaluate().evaluation["inference"] == {"turned": [], "whole": []}
+    before, events = trained.rounds[-1].scores, len(trained.events)
+    write_config(
+        trained.folder,
+        trained.config.model_copy(update={"turned_views": (-20.0, 20.0), "largest_component": ("wall",)}),
+    )
+    turned = Study(trained.folder)
+    assert turned.rounds[-1].scores == before
+    assert turned.evaluate().evaluation["inference"] == {"turned": [-20.0, 20.0], "whole": [2]}
+    turned.evaluate()
+    assert (turned.rounds[-1].scores != before, len(turned.events)) == (True, events + 1)
+    shown = write_report(turned).read_text()
+    assert re.search(
+        r"evaluation: turned views(.|\n){1,40}-20.0, 20.0(.|\n)*evaluation: largest component(.|\n){1,40}wall", shown
+    )
 
 
 @pytest.mark.parametrize("degrees", [[0], [10, 10], [-190], [float("nan")]])

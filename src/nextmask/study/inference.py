@@ -24,6 +24,10 @@ class Inference:
     turned: Sequence[float] = ()
     whole: Sequence[int] = ()
 
+    def plain(self) -> dict[str, Any]:
+        """Return what the ledger keeps of it."""
+        return {"turned": list(self.turned), "whole": list(self.whole)}
+
     def probabilities(self, segmenter: Any, image: np.ndarray) -> np.ndarray:
         """Return class probabilities (classes, *spatial) float32 of an image (channels, *spatial), the mean over its views."""
         return mean_of(turned_views(segmenter.predict, np.asarray(image, np.float32), self.turned))

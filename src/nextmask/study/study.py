@@ -36,6 +36,7 @@ from nextmask.study.cost import estimated_minutes
 from nextmask.study.embeddings import Describer, Embedder, Embedding, Report
 from nextmask.study.evaluation import Task, evaluate
 from nextmask.study.evidence import Evidence
+from nextmask.study.inference import PLAIN
 from nextmask.study.labels import Labels
 from nextmask.study.learners import choose_learner, learner_named, trained_by
 from nextmask.study.ledger import Event, Ledger, head
@@ -318,7 +319,10 @@ class Study:
         return self.rounds[-1]
 
     def evaluate(self) -> Round:
-        """Measure the latest segmenter on the test cases, each on its image's own grid."""
+        """Measure the latest segmenter on the test cases, each on its image's own grid.
+
+        What was measured already stays, unless `turned_views` or `largest_component` have changed since.
+        """
         with self._writing("evaluate") as events:
             rounds = fold(events)
             segmenter = rounds[-1].segmenter if rounds else None
@@ -326,8 +330,9 @@ class Study:
                 raise StudyError(
                     "there is no segmenter to evaluate. Expected a trained round. Run `nextmask train` first."
                 )
-            round = rounds[-1]
-            if round.scores is not None:
+            round, how = rounds[-1], self.config.inference.plain()
+            # Scores of ledgers that do not say how they were made are of predictions as they are.
+            if round.scores is not None and round.evaluation.get("inference", PLAIN.plain()) == how:
                 return round
             relative = f"rounds/{round.number:02d}"
             task = Task(
@@ -346,7 +351,14 @@ class Study:
             result = evaluate(task, self._told(f"round {round.number}: evaluating"))
             moved = agreement(self.labels, self.folder / self.config.cache / "agreement", rounds, self.load_segmenter)
             result |= {"gain": gain_after(rounds, result["scores"], int(self.askable.sum())), "agreement": moved}
-            payload = {"round": round.number, "path": f"{relative}/scores.csv", **result, "seconds": _since(started)}
+            result |= {"inference": how}
+            payload = {
+                "round": round.number,
+                "path": f"{relative}/scores.csv",
+                "inference": how,
+                **result,
+                "seconds": _since(started),
+            }
             self._ledger.append("evaluated", payload, after=head(events))
         return self.rounds[-1]
 

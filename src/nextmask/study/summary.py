@@ -187,4 +187,8 @@ def _derived(study: Study, shown: Study) -> Mapping[str, str]:
             "training: device": trained[-1].training["device"],
             "training: seconds": str(trained[-1].training["seconds"]),
         }
+        how = trained[-1].evaluation.get("inference", {})
+        pieces = [study.config.classes[value - 1] for value in how.get("whole", ())]
+        derived |= {"evaluation: turned views": ", ".join(map(str, how["turned"]))} if how.get("turned") else {}
+        derived |= {"evaluation: largest component": ", ".join(pieces)} if pieces else {}
     return derived
