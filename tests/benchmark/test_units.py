@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from collections import Counter
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -233,6 +235,23 @@ def test_where_it_stands_is_told_before_while_and_after(file):
     assert seen == [{"done": 1, "waiting": 1}, {"done": 2}]
     assert together(standing(made)).left == 0
     assert together(standing(made)).seconds > 0
+
+
+def test_a_unit_that_another_process_is_at_keeps_no_other_waiting(file):
+    made = make_benchmark(file)
+    first, second = made.jobs
+    first.home.parent.mkdir(parents=True)
+    ended: list[Any] = []
+    playing = Thread(target=run_benchmark, args=(made, in_this_process, lambda job, error: ended.append(job)))
+    with FileLock(f"{first.home}.lock"):
+        playing.start()
+        give_up = time.monotonic() + 60
+        while second.done is None and time.monotonic() < give_up:
+            time.sleep(0.05)
+        assert (second.done is None, first.done) == (False, None)
+    playing.join()  # that process died, so the first is played here after all
+    assert ended == [second, first]
+    assert first.done is not None
 
 
 def test_a_unit_that_another_process_played_meanwhile_is_left_alone(played):

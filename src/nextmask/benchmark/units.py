@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,50 +141,67 @@ def run_benchmark(
     """Play the units that are not done, with what ``executor`` plays them on, and write the results of all that are done.
 
     A unit that fails is noted and stops no other; called again, it is tried again. ``ended`` is told of each that ends.
+    Other processes may play the same benchmark: what one of them is at is left to it, and waited for in the end.
     """
+    left = [job for job in benchmark.jobs if job.state != "done"]
     try:
-        for job, error in executor(play, [job for job in benchmark.jobs if job.state != "done"]):
-            if error is not None:
-                _note_failure(job, error)
-            if ended:
-                ended(job, error)
+        for wait in (False, True):
+            begun, left = left, []
+            for job, error in executor(partial(play, wait=wait), begun) if begun else ():
+                if error is None and job.done is None:
+                    left.append(job)
+                    continue
+                if error is not None:
+                    _note_failure(job, error)
+                if ended:
+                    ended(job, error)
     finally:
         collect(benchmark)
 
 
-def play(job: Job) -> None:
-    """Play one unit to its end, or find it played; where it was interrupted it goes on. One process at a time does that."""
+def play(job: Job, wait: bool = True) -> None:
+    """Play one unit to its end, or find it played; where it was interrupted it goes on. One process at a time does that.
+
+    What another process is at is waited for, in case that dies, or else left alone.
+    """
     job.home.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(job._lock):
-        if job.done is not None:
-            return
-        job._note.unlink(missing_ok=True)
-        unit, started = job.unit, time.monotonic()
-        _forget_peak()
-        own_seed = {} if unit.training_seed == unit.seed else {"training_seed": unit.training_seed}
-        played = simulate(
-            job.study,
-            strategy=unit.strategy,
-            query_size=unit.sizes,
-            seed=unit.seed,
-            settings={**unit.settings, **own_seed},
-            options=unit.options,
-            first=unit.first,
-            first_options=unit.first_options,
-            to=job.home,
-        )
-        done = {
-            "unit": vars(unit),
-            "encoder": played.config.encoder,
-            "classes": played.config.classes,
-            "seconds": round(time.monotonic() - started, 1),
-            "peak_mb": _peak(),
-            "device": played.device,
-            "code": source(),
-            "versions": versions(),
-            "rounds": outcome(played),
-        }
-        write_text(job.home / "done.json", json.dumps(done, ensure_ascii=False))
+    try:
+        held = FileLock(job._lock).acquire(blocking=wait)
+    except Timeout:
+        return
+    with held:
+        if job.done is None:
+            _play(job)
+
+
+def _play(job: Job) -> None:
+    job._note.unlink(missing_ok=True)
+    unit, started = job.unit, time.monotonic()
+    _forget_peak()
+    own_seed = {} if unit.training_seed == unit.seed else {"training_seed": unit.training_seed}
+    played = simulate(
+        job.study,
+        strategy=unit.strategy,
+        query_size=unit.sizes,
+        seed=unit.seed,
+        settings={**unit.settings, **own_seed},
+        options=unit.options,
+        first=unit.first,
+        first_options=unit.first_options,
+        to=job.home,
+    )
+    done = {
+        "unit": vars(unit),
+        "encoder": played.config.encoder,
+        "classes": played.config.classes,
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_mb": _peak(),
+        "device": played.device,
+        "code": source(),
+        "versions": versions(),
+        "rounds": outcome(played),
+    }
+    write_text(job.home / "done.json", json.dumps(done, ensure_ascii=False))
 
 
 def devices(benchmark: Benchmark) -> set[str]:
