@@ -62,3 +62,10 @@ def test_a_volume_is_turned_within_its_slices():
 def test_no_angle_is_one_prediction():
     image = smooth(8, 8)
     np.testing.assert_array_equal(mean_of(turned_views(two_classes, image, ())), two_classes(image))
+
+
+def test_what_a_segmenter_gave_stays_its_own():
+    kept = np.stack([np.full((8, 8), 0.25, np.float32), np.full((8, 8), 0.75, np.float32)])
+    kept.flags.writeable = False
+    for degrees in ((), (90,), (10, 20)):
+        np.testing.assert_allclose(mean_of(turned_views(lambda image: kept, smooth(8, 8), degrees)), kept, atol=1e-6)

@@ -41,10 +41,12 @@ def _turned(array: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def mean_of(members: Iterator[np.ndarray]) -> np.ndarray:
-    """Average predictions of equal shape, of which there is at least one; two are in memory at a time."""
+    """Average predictions of equal shape, of which there is at least one; three are in memory at a time.
+
+    What a segmenter gave is never written to: it may be an array of its own.
+    """
     total, count = next(members), 1
     for member in members:
-        total += member
+        total = np.add(total, member, out=None if count == 1 else total)
         count += 1
-    total /= count
-    return total
+    return total if count == 1 else np.divide(total, count, out=total)
