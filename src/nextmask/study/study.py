@@ -331,7 +331,7 @@ class Study:
                     "there is no segmenter to evaluate. Expected a trained round. Run `nextmask train` first."
                 )
             round, how = rounds[-1], self.config.inference.plain()
-            # Scores of ledgers that do not say how they were made are of predictions as they are.
+            # Earlier ledgers do not say how scores were made: where the settings ask for anything, they are made once more.
             if round.scores is not None and round.evaluation.get("inference", PLAIN.plain()) == how:
                 return round
             relative = f"rounds/{round.number:02d}"
@@ -351,14 +351,8 @@ class Study:
             result = evaluate(task, self._told(f"round {round.number}: evaluating"))
             moved = agreement(self.labels, self.folder / self.config.cache / "agreement", rounds, self.load_segmenter)
             result |= {"gain": gain_after(rounds, result["scores"], int(self.askable.sum())), "agreement": moved}
-            result |= {"inference": how}
-            payload = {
-                "round": round.number,
-                "path": f"{relative}/scores.csv",
-                "inference": how,
-                **result,
-                "seconds": _since(started),
-            }
+            result |= {"inference": how, "seconds": _since(started)}
+            payload = {"round": round.number, "path": f"{relative}/scores.csv", **result}
             self._ledger.append("evaluated", payload, after=head(events))
         return self.rounds[-1]
 
