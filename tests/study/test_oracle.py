@@ -17,6 +17,7 @@ from nextmask.errors import NextmaskError, StudyError
 from nextmask.selection import STRATEGIES, needs
 from nextmask.study.annotations import Drawn
 from nextmask.study.cost import correcting_minutes, drawing_minutes, estimated_minutes
+from nextmask.study.inference import PLAIN
 from nextmask.study.oracle import Oracle, Truth
 from nextmask.study.scores import OF_CLASSES
 from nextmask.study.simulate import _predictions, simulate
@@ -162,6 +163,21 @@ def test_a_simulated_reader_corrects_the_last_segmenter_from_the_second_round_on
     assert shown(sample).shape == sample.region.shape
     assert cache.placements[sample.case].full == whole.shape  # nothing was resampled, so that they can be compared
     np.testing.assert_array_equal(shown(sample), whole[sample.region.slices])
+
+
+def test_a_simulated_reader_corrects_what_predict_would_write(home):
+    play = {**PLAY, "query_size": 8, "settings": {"supervision": "corrected", "turned_views": [-40, 40]}}
+    played = simulate(home, **play)
+    segmenter = played.load_segmenter(played.rounds[-1].segmenter)
+    shown, cache = _predictions(played), played.labels.cache
+    plainly = 0
+    for sample in played.pool.samples[::3]:
+        image, placement = cache.image(sample.case), cache.placements[sample.case]
+        np.testing.assert_array_equal(
+            shown(sample), played.config.inference.predict(segmenter, image, placement)[sample.region.slices]
+        )
+        plainly += np.array_equal(shown(sample), PLAIN.predict(segmenter, image, placement)[sample.region.slices])
+    assert plainly < len(played.pool.samples[::3])  # turned views say something else
 
 
 def test_every_simulated_annotation_records_its_minutes_and_its_foreground(home):
