@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.study.conftest import SHAPE
 
+from nextmask.data.strokes import Conclusions
 from nextmask.errors import StudyError
 from nextmask.study import config
 from nextmask.study.config import parse_config
@@ -74,7 +76,10 @@ def test_unlabeled_images_are_learned_from(home):
 def test_scribbles_come_with_their_far_side_unless_that_is_switched_off(home):
     played = simulate(home, rounds=1, settings={"supervision": "scribble"}, **PLAY)
     masks = {name: played.path(file) for name, file in played.rounds[0].masks.items()}
-    open_ = [[np.mean(load()[1] == 255) for load in played.labels.samples(masks, far=far)] for far in (False, True)]
+    open_ = [
+        [np.mean(load()[1] == 255) for load in played.labels.samples(masks, concluded=Conclusions(far))]
+        for far in (False, True)
+    ]
     assert all(less <= more for more, less in zip(*open_, strict=True))
     assert sum(open_[1]) < sum(open_[0])
     without = simulate(home, rounds=1, settings={"supervision": "scribble", "far_background": False}, **PLAY)
@@ -82,6 +87,22 @@ def test_scribbles_come_with_their_far_side_unless_that_is_switched_off(home):
         torch.equal(a, b)
         for a, b in zip(networks(played, 1)[0].parameters(), networks(without, 1)[0].parameters(), strict=True)
     )
+
+
+def test_strokes_grow_in_what_is_trained_on_and_not_in_what_was_drawn(home):
+    grown = {"supervision": "drawn_scribble", "grown_strokes": {"chamber": 0.9, "background": 0.8}}
+    played = simulate(home, rounds=1, settings=grown, **PLAY)
+    drawn = simulate(home, rounds=1, settings={"supervision": "drawn_scribble"}, **PLAY)
+    assert played.rounds[0].masks == drawn.rounds[0].masks
+    assert played.rounds[0].segmenter != drawn.rounds[0].segmenter
+    masks = {name: played.path(file) for name, file in played.rounds[0].masks.items()}
+    seen = [played.labels.samples(masks, concluded=each.config.concluded) for each in (drawn, played)]
+    more = set()
+    for before, after in ((one()[1], other()[1]) for one, other in zip(*seen, strict=True)):
+        if before.shape == SHAPE[1:]:  # nothing was resampled, so that they can be compared
+            np.testing.assert_array_equal(before[before != 255], after[before != 255])
+            more |= set(np.unique(after[before != after]))
+    assert more == {0, 1}  # background and chamber; of other classes stays what was drawn
 
 
 def test_slices_train_a_network_of_volumes(home):
@@ -119,3 +140,22 @@ def test_an_objective_that_does_not_exist_is_an_error_of_the_settings(home):
 
 def test_the_settings_know_the_objectives_of_the_training():
     assert set(config.OBJECTIVES) == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize(
+    ("sure", "told"),
+    [
+        ({"lvv": 0.9}, "no class lvv; expected some of background, rv, lv"),
+        ({"lv": 0.5}, "expected probabilities above 0.5, up to 1"),
+        ({"background": 1.5}, "expected probabilities above 0.5, up to 1"),
+    ],
+)
+def test_strokes_that_cannot_grow_are_an_error(sure, told):
+    with pytest.raises(StudyError, match=rf"grown_strokes(.|\n)*{told}"):
+        parse_config({"images": "x", "classes": ["rv", "lv"], "grown_strokes": sure})
+
+
+def test_from_masks_nothing_is_concluded():
+    values = {"images": "x", "classes": ["rv", "lv"], "grown_strokes": {"lv": 0.9, "background": 0.8}}
+    assert not parse_config(values).concluded
+    assert parse_config({**values, "supervision": "scribble"}).concluded == Conclusions(True, ((0, 0.8), (2, 0.9)))

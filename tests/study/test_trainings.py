@@ -49,6 +49,7 @@ def test_the_same_samples_settings_and_seed_are_trained_on_once(home, trainings)
         {"settings": {"training_seed": 5}},
         {"settings": {"supervision": "scribble"}},
         {"settings": {"supervision": "scribble", "far_background": False}},
+        {"settings": {"supervision": "scribble", "grown_strokes": {"background": 0.9}}},
         {"settings": {"members": 2}},
         {"settings": {"objectives": {"partial_cross_entropy": 1.0}}},
         {"query_size": [4]},

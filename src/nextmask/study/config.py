@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from nextmask.data.files import write_text
 from nextmask.data.pool import IGNORE
 from nextmask.data.proxy_masks import parse_proxy
+from nextmask.data.strokes import AS_DRAWN, Conclusions
 from nextmask.errors import DataError, StudyError
 from nextmask.study.inference import Inference
 from nextmask.study.scores import MEASURES
@@ -156,6 +157,11 @@ class StudyConfig(BaseModel):
         True,
         description="with scribbles: what lies farther from every structure's strokes than the background's do is background",
     )
+    grown_strokes: dict[str, float] = Field(
+        {},
+        description="with scribbles: thick classes whose strokes grow over voxels that look alike, and how sure that must be: "
+        "{background = 0.9, liver = 0.9}; see docs/training.md",
+    )
     largest_component: tuple[str, ...] = Field(
         (),
         description="classes that are one piece in every image: of what is predicted of them the largest connected "
@@ -224,6 +230,17 @@ class StudyConfig(BaseModel):
             raise ValueError(f"there is no class {', '.join(unknown)}; expected some of {', '.join(classes)}")
         return names
 
+    @field_validator("grown_strokes")
+    @classmethod
+    def _sure_classes(cls, sure: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        known = ["background", *info.data.get("classes", sure)]
+        unknown = [name for name in sure if name not in known]
+        if unknown:
+            raise ValueError(f"there is no class {', '.join(unknown)}; expected some of {', '.join(known)}")
+        if not all(0.5 < least <= 1 for least in sure.values()):
+            raise ValueError("expected probabilities above 0.5, up to 1")
+        return sure
+
     @field_validator("turned_views")
     @classmethod
     def _distinct_angles(cls, degrees: tuple[float, ...]) -> tuple[float, ...]:
@@ -266,6 +283,16 @@ class StudyConfig(BaseModel):
         if not names or len(set(names)) != len(names) or len(names) > IGNORE - 1:
             raise ValueError("expected one to 254 different names")
         return names
+
+    @property
+    def concluded(self) -> Conclusions:
+        """What is concluded from strokes; nothing from masks, which leave nothing open."""
+        if self.supervision not in SCRIBBLES:
+            return AS_DRAWN
+        numbers = {name: number for number, name in enumerate(("background", *self.classes))}
+        return Conclusions(
+            self.far_background, tuple(sorted((numbers[name], sure) for name, sure in self.grown_strokes.items()))
+        )
 
     @property
     def inference(self) -> Inference:

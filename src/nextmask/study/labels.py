@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from nextmask.data.cache import Cache
-from nextmask.data.far_background import with_far_background
 from nextmask.data.files import digest_json
 from nextmask.data.images import read_mask
 from nextmask.data.pool import IGNORE, Pool
 from nextmask.data.proxy_masks import Proxy, proxy_mask
+from nextmask.data.strokes import AS_DRAWN, Conclusions
 
 PROXIES = 1
 """Part of every key of proxy masks; raised when the same rule would draw others."""
-FAR = 1
-"""Part of every key of scribbles with their far background; raised when that would be another."""
 
 Load = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -50,18 +48,19 @@ class Labels:
             return None
         return tuple(float(mm) for mm in np.median(known, axis=0)[-dimensions:])
 
-    def samples(self, masks: Mapping[str, Path], *, dimensions: int | None = None, far: bool = False) -> list[Load]:
+    def samples(
+        self, masks: Mapping[str, Path], *, dimensions: int | None = None, concluded: Conclusions = AS_DRAWN
+    ) -> list[Load]:
         """Return functions that open the working images and masks that a network of so many axes is trained on.
 
         One for every annotated sample; a network of volumes gets all slices of a case that are annotated as one, and a network
-        of slices every slice of a volume that has something annotated. With ``far``, masks are scribbles, and the far side of
-        their slices is background (`with_far_background`).
+        of slices every slice of a volume that has something annotated. ``concluded`` is what follows from masks that are strokes.
         """
         if dimensions == 3 and self.planar:
             of_cases = self._by_case(masks)
-            return [partial(self._load_case, case, paths, far) for case, paths in sorted(of_cases.items())]
+            return [partial(self._load_case, case, paths, concluded) for case, paths in sorted(of_cases.items())]
         whole: list[Load] = [
-            partial(self._load, self.pool.row_of[name], path, far) for name, path in sorted(masks.items())
+            partial(self._load, self.pool.row_of[name], path, concluded) for name, path in sorted(masks.items())
         ]
         if dimensions == 2 and not self.planar:
             return [partial(_slice_of, load, int(z)) for load in whole for z in np.flatnonzero(_annotated_slices(load))]
@@ -102,17 +101,17 @@ class Labels:
         """Return the working shape of every case of the pool."""
         return [placement.working for placement in self.cache.placements]
 
-    def _load(self, row: int, path: Path, far: bool) -> tuple[np.ndarray, np.ndarray]:
-        return self._pair(row, self._mask(self.pool.samples[row].case, [path], far))
+    def _load(self, row: int, path: Path, concluded: Conclusions) -> tuple[np.ndarray, np.ndarray]:
+        return self._pair(row, self._mask(self.pool.samples[row].case, [path], concluded))
 
-    def _load_case(self, case: int, paths: Sequence[Path], far: bool) -> tuple[np.ndarray, np.ndarray]:
-        return self.cache.image(case), self._mask(case, paths, far)
+    def _load_case(self, case: int, paths: Sequence[Path], concluded: Conclusions) -> tuple[np.ndarray, np.ndarray]:
+        return self.cache.image(case), self._mask(case, paths, concluded)
 
-    def _mask(self, case: int, paths: Sequence[Path], far: bool) -> np.ndarray:
+    def _mask(self, case: int, paths: Sequence[Path], concluded: Conclusions) -> np.ndarray:
         """Open the masks of several samples of a case as one, on the working grid."""
         contents = [path.name.split(".")[0][-12:] for path in paths]
-        content = contents[0] if len(paths) == 1 and not far else digest_json([FAR, far, contents])
-        return self.cache.mask(case, content, lambda: _read(paths, far))
+        content = contents[0] if len(paths) == 1 and not concluded else digest_json([concluded.plain(), contents])
+        return self.cache.mask(case, content, lambda: _read(paths, concluded, lambda: self.cache.original(case)))
 
     def _with_proxy(self, row: int, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
         return self._pair(row, self.proxy(self.pool.samples[row].case, proxy))
@@ -133,12 +132,12 @@ class Labels:
         return self.cache.placements[sample.case].placed(sample.region.start, sample.region.stop)
 
 
-def _read(paths: Sequence[Path], far: bool) -> np.ndarray:
+def _read(paths: Sequence[Path], concluded: Conclusions, image: Callable[[], np.ndarray]) -> np.ndarray:
     """Read masks of one image as one: no two samples cover the same voxel."""
     whole: np.ndarray | None = None
     for path in paths:
         mask, geometry = read_mask(path)
-        mask = with_far_background(mask, geometry.spacing) if far else mask
+        mask = concluded.drawn_from(mask, geometry.spacing, image)
         whole = mask if whole is None else np.where(mask == IGNORE, whole, mask)
     assert whole is not None  # nobody asks for the mask of no sample
     return whole

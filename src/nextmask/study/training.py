@@ -11,9 +11,9 @@ import numpy as np
 
 from nextmask.data.files import Progress
 from nextmask.errors import StudyError
-from nextmask.study.config import LAST_ROUND, SCRIBBLES, StudyConfig
+from nextmask.study.config import LAST_ROUND, StudyConfig
 from nextmask.study.embeddings import Embedder
-from nextmask.study.labels import FAR, Labels, Load
+from nextmask.study.labels import Labels, Load
 from nextmask.study.learners import LEARNERS, described, name_of, refuse_answer, refuse_settings, trained_by
 from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.rounds import Round, StoredFile
@@ -65,7 +65,7 @@ class Trainer:
             "seed": list(task.seed),
             "start": start,
             "samples": self._drawn(masks),
-            "far": self._far and FAR,
+            **self.config.concluded.plain(),
             "pool": self.embedder.key({}),
             "pseudo": [pseudo.tolist(), previous.sha256 if previous and len(pseudo) else None],
             "device": self.device.split(":")[0],
@@ -104,7 +104,7 @@ class Trainer:
         config = self._as_long_as_wanted(self.derived(), len(masks))
         seed = self.config.seed if self.config.training_seed is None else self.config.training_seed
         return TrainingTask(
-            samples=self.labels.samples(masks, dimensions=config.dimensions, far=self._far),
+            samples=self.labels.samples(masks, dimensions=config.dimensions, concluded=self.config.concluded),
             config=config,
             seed=[seed, number],
             device=self.device,
@@ -121,10 +121,6 @@ class Trainer:
         """Let the training grow with the labels where that is asked for, as in https://arxiv.org/abs/2411.15763."""
         steps = self.config.iterations_per_sample
         return config if steps is None else replace(config, iterations=max(round(steps * labeled), config.snapshots))
-
-    @property
-    def _far(self) -> bool:
-        return self.config.supervision in SCRIBBLES and self.config.far_background
 
     def _drawn(self, masks: Mapping[str, Path]) -> list[list[str]]:
         """Name samples with the content of image and mask; a mask's file is named by its content."""
