@@ -84,6 +84,12 @@ def test_channels_count_alike_whatever_their_scale():
     np.testing.assert_array_equal(*grown)
 
 
+def test_a_channel_twice_is_no_more_than_once(shared_data):
+    mask, image = heart(shared_data)
+    once, twice = (with_grown_strokes(mask, np.concatenate([image] * n), {3: 0.9}) for n in (1, 2))
+    np.testing.assert_array_equal(once, twice)
+
+
 def test_what_is_handed_in_stays_as_it_is():
     mask, image = halves()
     before = mask.copy()

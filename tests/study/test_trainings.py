@@ -61,8 +61,22 @@ def test_the_same_samples_settings_and_seed_are_trained_on_once(home, trainings)
 def test_whatever_decides_the_weights_makes_it_another_training(home, trainings, change):
     one = simulate(home, **PLAY)
     other = simulate(home, **{**PLAY, **change})
-    assert len(trainings) == 1 + change.get("settings", {}).get("members", 1)
+    assert len(trainings) == 2  # of two members the first is the one that is trained already
     assert len({each.rounds[0].segmenter.sha256 for each in (one, other)}) == 2
+
+
+def test_members_that_are_trained_already_are_taken_over(home, trainings):
+    play = {**PLAY, "query_size": [3, 2]}
+    whole = simulate(home, settings={"members": 3, "snapshots": 2, "cache": "apart"}, **play)
+    assert trainings == [[4, 1], [4, 1, 1], [4, 1, 2], [4, 2], [4, 2, 1], [4, 2, 2]]
+    trainings.clear()
+    grown = [simulate(home, settings={"members": members, "snapshots": 2}, **play) for members in (1, 3)]
+    assert trainings == [[4, 1], [4, 2], [4, 1, 1], [4, 1, 2], [4, 2, 1], [4, 2, 2]]
+    for mine, expected in zip(grown[1].rounds, whole.rounds, strict=True):
+        assert mine.segmenter.sha256 == expected.segmenter.sha256
+        assert (mine.training["taken_over"], expected.training["taken_over"]) == (True, False)
+    simulate(home, settings={"members": 2, "snapshots": 2}, **play)
+    assert trainings[6:] == [[4, 1, 1], [4, 2, 1]]  # of three the first two are not known to be those of two
 
 
 def test_other_weights_to_begin_with_are_another_training(home, trainings):

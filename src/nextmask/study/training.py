@@ -17,7 +17,7 @@ from nextmask.study.labels import Labels, Load
 from nextmask.study.learners import LEARNERS, described, name_of, refuse_answer, refuse_settings, trained_by
 from nextmask.study.pseudo import PseudoLabels
 from nextmask.study.rounds import Round, StoredFile
-from nextmask.study.trainings import train_once
+from nextmask.study.trainings import find_training, train_once
 from nextmask.study.versions import versions
 
 if TYPE_CHECKING:
@@ -71,17 +71,19 @@ class Trainer:
             "device": self.device.split(":")[0],
         }
 
+        relative = f"rounds/{number:02d}/segmenter.pt"
+        # What decides the weights of a learner of the user's own is its code, which nobody here knows: it shares nothing.
+        kept = self.folder / (f"rounds/{number:02d}/training" if own else f"{self.config.cache}/segmenters")
+
         def fit(folder: Path, to: Path) -> dict[str, Any]:
-            learned = replace(task, folder=folder, pseudo=self._pseudo_labels(pseudo, previous, folder))
+            fewer = self._fewer(kept, content, task)
+            learned = replace(task, folder=folder, pseudo=self._pseudo_labels(pseudo, previous, folder), fewer=fewer)
             segmenter = self.learner.fit(learned, self.told(f"round {number}: training"))
             self.learner.save(segmenter, to)
             if own:
                 self._try_out(to)
-            return {"pseudo_labeled": len(learned.pseudo), "devices": learned.devices}
+            return {"pseudo_labeled": len(learned.pseudo), "devices": learned.devices, "taken_over": fewer is not None}
 
-        relative = f"rounds/{number:02d}/segmenter.pt"
-        # What decides the weights of a learner of the user's own is its code, which nobody here knows: it shares nothing.
-        kept = self.folder / (f"rounds/{number:02d}/training" if own else f"{self.config.cache}/segmenters")
         made = train_once(kept, content, fit, self.folder / relative)
         return {
             **about,
@@ -96,6 +98,12 @@ class Trainer:
             "shared": not made.fresh,
             "versions": versions(),
         }
+
+    def _fewer(self, kept: Path, content: Mapping[str, Any], task: TrainingTask) -> Path | None:
+        """Find what the same training gave with fewer members, the most there are."""
+        fewer = (replace(task, members=members) for members in range(task.members - 1, 0, -1))
+        found = (find_training(kept, {**content, **described(self.learner, each)}) for each in fewer)
+        return next((path for path in found if path), None)
 
     def _task(self, masks: Mapping[str, Path], number: int, starts: Sequence[WarmStart | None]) -> TrainingTask:
         """Put together what the learner is given; where it keeps its state, and pseudo-labels, are added when it trains."""

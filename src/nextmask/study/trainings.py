@@ -44,7 +44,7 @@ def train_once(
     trains and the others wait. ``unfinished`` is a folder for what an interrupted training needs to go on, whoever takes it
     up; ``train`` returns what is to be told of it. Both names of the file are one on disk where the file system can do that.
     """
-    key = digest_json([VERSION, *(versions()[name] for name in DECISIVE), dict(content)])[:32]
+    key = _key(content)
     path, unfinished = folder / f"{key}.pt", folder / f"{key}.unfinished"
     folder.mkdir(parents=True, exist_ok=True)
     discard_temporaries(folder, older_than=3600.0)  # younger ones may belong to another process
@@ -60,6 +60,16 @@ def train_once(
             shutil.rmtree(unfinished, ignore_errors=True)
         _link(path, to)
     return Training(**made, fresh=fresh)
+
+
+def find_training(folder: Path, content: Mapping[str, Any]) -> Path | None:
+    """Return the file of the segmenter that `train_once` keeps for ``content``; None where there is none, or it is damaged."""
+    path = folder / f"{_key(content)}.pt"
+    return path if _made(path) else None
+
+
+def _key(content: Mapping[str, Any]) -> str:
+    return digest_json([VERSION, *(versions()[name] for name in DECISIVE), dict(content)])[:32]
 
 
 def _made(path: Path) -> dict[str, Any] | None:

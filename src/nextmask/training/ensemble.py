@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from nextmask.networks.warm_start import WarmStart
 from nextmask.training.config import TrainConfig
 from nextmask.training.labeled import LoadSample
@@ -26,17 +28,20 @@ def fit_members(
     starts: Sequence[WarmStart | None] = (None,),
     progress: Progress | None = None,
     devices: int = 1,
+    trained: Sequence[nn.Module] = (),
     **options: Any,
 ) -> Segmenter:
     """Train so many networks, each from a seed of its own, one after another; return them as one segmenter.
 
-    The first is what `fit` gives for ``seed``. ``starts`` are taken in turn. In ``folder`` each keeps its state, finished ones
-    too, so that an interrupted training goes on where it was; the caller deletes it. ``options`` are those of `fit_on`.
+    The first is what `fit` gives for ``seed``. ``starts`` are taken in turn. ``trained`` are the networks of the first members,
+    where these are trained already. In ``folder`` each keeps its state, finished ones too, so that an interrupted training goes on
+    where it was; the caller deletes it. ``options`` are those of `fit_on`.
     Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using deep ensembles", NeurIPS 2017,
     https://arxiv.org/abs/1612.01474.
     """
-    trained = [
-        fit_on(
+    networks = list(trained)
+    for k in range(len(trained) // config.snapshots, members):
+        segmenter = fit_on(
             devices,
             samples,
             config,
@@ -46,9 +51,7 @@ def fit_members(
             progress=_counted(progress, k, members),
             **options,
         )
-        for k in range(members)
-    ]
-    networks = [network for segmenter in trained for network in segmenter.networks]
+        networks += segmenter.networks
     return Segmenter(config, networks[0], tuple(networks[1:]))
 
 

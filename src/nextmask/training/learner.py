@@ -24,7 +24,8 @@ class TrainingTask:
     ``samples`` open (image, mask) with 255 = not annotated; ``unlabeled`` open images of the whole pool; ``pseudo`` open images
     with what the last round's segmenter was sure of. ``config`` is what nextmask derived for its own network; another learner
     takes of it what it can use, at least ``dimensions``, ``channels`` and ``classes`` (background included). ``starts`` are
-    weights to begin with, one per member in turn. ``spacing`` are the millimetres from voxel to voxel of the pool's typical
+    weights to begin with, one per member in turn. ``fewer`` is the file of what this very training gave with fewer members, if that
+    is at hand: they need not be trained again. ``spacing`` are the millimetres from voxel to voxel of the pool's typical
     image, None where they are unknown. ``devices`` are to train one network together. ``folder`` keeps what an interrupted
     training needs to go on; it is deleted when the round has its segmenter.
     """
@@ -41,6 +42,7 @@ class TrainingTask:
     members: int = 1
     spacing: tuple[float, ...] | None = None
     devices: int = 1
+    fewer: Path | None = None
 
 
 class Predicts(Protocol):
@@ -94,6 +96,7 @@ class UNetLearner:
             unlabeled=task.unlabeled,
             pseudo=task.pseudo,
             devices=task.devices,
+            trained=load_segmenter(task.fewer, task.device).networks if task.fewer else (),
         )
 
     def save(self, segmenter: Segmenter, path: Path) -> None:
