@@ -122,7 +122,7 @@ def test_conclusions_are_drawn_one_after_the_other(shared_data, far):
     concluded = Conclusions(far, ((3, 0.9),))
     expected = with_grown_strokes(mask if far else strokes, image, {3: 0.9})
     np.testing.assert_array_equal(concluded.drawn_from(strokes, None, lambda: image), expected)
-    assert concluded.plain() != Conclusions(far, ((3, 0.8),)).plain() != Conclusions(far).plain()
+    assert concluded.key() != Conclusions(far, ((3, 0.8),)).key() != Conclusions(far).key()
 
 
 def test_an_image_is_not_opened_where_nothing_grows():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from nextmask.study import config
 from nextmask.study.config import parse_config
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
+from nextmask.study.summary import write_report
 from nextmask.training.objectives import OBJECTIVES
 
 PLAY = {"strategy": "random", "query_size": 4, "seed": 4}
@@ -102,6 +105,10 @@ def test_strokes_grow_in_what_is_trained_on_and_not_in_what_was_drawn(home):
         if before.shape == SHAPE[1:]:  # nothing was resampled, so that they can be compared
             np.testing.assert_array_equal(before[before != 255], after[before != 255])
             more |= set(np.unique(after[before != after]))
+    assert played.rounds[0].training["concluded"] == {"far": True, "grown": [[0, 0.8], [1, 0.9]]}
+    shown = write_report(played).read_text()
+    assert re.search(r"training: far side of scribbled slices(.|\n){1,40}background", shown)
+    assert re.search(r"training: grown strokes(.|\n){1,40}background 0.8, chamber 0.9", shown)
     assert more == {0, 1}  # background and chamber; of other classes stays what was drawn
 
 

@@ -29,10 +29,13 @@ class Conclusions:
     def __bool__(self) -> bool:
         return self.far or bool(self.grown)
 
+    def key(self) -> dict[str, Any]:
+        """Return what decides the outcome, for the keys of what is made of it."""
+        return {"far": self.far and FAR} | ({"grown": [GROWN, *map(list, self.grown)]} if self.grown else {})
+
     def plain(self) -> dict[str, Any]:
-        """Return what decides the outcome, for keys and the ledger."""
-        grown = {"grown": [GROWN, *map(list, self.grown)]} if self.grown else {}
-        return {"far": self.far and FAR, **grown}
+        """Return what the ledger keeps of it."""
+        return {"far": self.far, "grown": [list(each) for each in self.grown]}
 
     def drawn_from(
         self, mask: np.ndarray, spacing: Sequence[float] | None, image: Callable[[], np.ndarray]

@@ -110,7 +110,7 @@ class Labels:
     def _mask(self, case: int, paths: Sequence[Path], concluded: Conclusions) -> np.ndarray:
         """Open the masks of several samples of a case as one, on the working grid."""
         contents = [path.name.split(".")[0][-12:] for path in paths]
-        content = contents[0] if len(paths) == 1 and not concluded else digest_json([concluded.plain(), contents])
+        content = contents[0] if len(paths) == 1 and not concluded else digest_json([concluded.key(), contents])
         return self.cache.mask(case, content, lambda: _read(paths, concluded, lambda: self.cache.original(case)))
 
     def _with_proxy(self, row: int, proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:

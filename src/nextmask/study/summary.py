@@ -180,15 +180,31 @@ def _plane(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.n
 def _derived(study: Study, shown: Study) -> Mapping[str, str]:
     derived = {f"preprocessing: {key}": str(value) for key, value in study.preprocessing.to_json().items()}
     trained = [round for round in shown.rounds if round.training]
-    if trained:
-        derived |= {f"training: {key}": str(value) for key, value in trained[-1].training.get("config", {}).items()}
-        derived |= {
-            "training: learner": trained[-1].training.get("learner", "unet"),
-            "training: device": trained[-1].training["device"],
-            "training: seconds": str(trained[-1].training["seconds"]),
-        }
-        how = trained[-1].evaluation.get("inference", {})
-        pieces = [study.config.classes[value - 1] for value in how.get("whole", ())]
-        derived |= {"evaluation: turned views": ", ".join(map(str, how["turned"]))} if how.get("turned") else {}
-        derived |= {"evaluation: largest component": ", ".join(pieces)} if pieces else {}
-    return derived
+    if not trained:
+        return derived
+    classes = ("background", *study.config.classes)
+    return derived | _of_training(trained[-1].training, classes) | _of_evaluation(trained[-1].evaluation, classes)
+
+
+def _of_training(training: Mapping[str, Any], classes: Sequence[str]) -> dict[str, str]:
+    told = {key: str(value) for key, value in training.get("config", {}).items()}
+    told |= {
+        "learner": training.get("learner", "unet"),
+        "device": training["device"],
+        "seconds": str(training["seconds"]),
+    }
+    concluded = training.get("concluded", {})
+    if concluded.get("far"):
+        told["far side of scribbled slices"] = "background"
+    if concluded.get("grown"):
+        told["grown strokes"] = ", ".join(f"{classes[value]} {sure:g}" for value, sure in concluded["grown"])
+    return {f"training: {key}": value for key, value in told.items()}
+
+
+def _of_evaluation(evaluation: Mapping[str, Any], classes: Sequence[str]) -> dict[str, str]:
+    how = evaluation.get("inference", {})
+    told = {
+        "turned views": ", ".join(map(str, how.get("turned", ()))),
+        "largest component": ", ".join(classes[value] for value in how.get("whole", ())),
+    }
+    return {f"evaluation: {key}": value for key, value in told.items() if value}
