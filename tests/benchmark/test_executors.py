@@ -82,6 +82,17 @@ def test_in_this_process_jobs_run_here_in_order(tmp_path):
     assert (tmp_path / "a").read_text().startswith(f"{os.getpid()} ")
 
 
+@pytest.mark.parametrize("executor", [in_this_process, partial(in_processes, workers=2, threads=1)])
+def test_jobs_that_are_added_meanwhile_are_done_after_the_others(executor, tmp_path):
+    jobs, ended = ["a", "b"], []
+    for job, _ in executor(partial(write, tmp_path), jobs):
+        ended.append(job)
+        if job in "ac":
+            jobs.append({"a": "c", "c": "d"}[job])
+    assert sorted(ended) == sorted(jobs) == ["a", "b", "c", "d"]
+    assert (tmp_path / "d").exists()
+
+
 def test_processes_end_with_whoever_started_them(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=start_and_wait, args=(tmp_path,))
     process.start()

@@ -110,22 +110,6 @@ def test_units_come_seed_by_seed():
     ]
 
 
-def test_units_of_one_pretraining_stand_together_behind_the_first_of_each():
-    arm = {"strategies": ["k_center", "badge", "usl"], "encoders": ["restoration", "contrastive"]}
-    found = listed(arm, {}, seeds=2)
-    of_one_seed = [
-        ("k_center", "restoration"),
-        ("k_center", "contrastive"),
-        ("random", None),
-        ("badge", "restoration"),
-        ("usl", "restoration"),
-        ("badge", "contrastive"),
-        ("usl", "contrastive"),
-    ]
-    assert [(u.strategy, u.settings.get("encoder")) for u in found] == 2 * of_one_seed
-    assert [u.seed for u in found] == [0] * 7 + [1] * 7
-
-
 def test_seeds_are_a_list_or_how_many_and_those_of_training_are_the_same_if_not_given():
     assert [(u.seed, u.training_seed) for u in listed(seeds=2)] == [(0, 0), (1, 1)]
     assert [(u.seed, u.training_seed) for u in listed(seeds=[5])] == [(5, 5)]

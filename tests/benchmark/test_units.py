@@ -10,8 +10,9 @@ import shutil
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -252,6 +253,38 @@ def test_a_unit_that_another_process_is_at_keeps_no_other_waiting(file):
     playing.join()  # that process died, so the first is played here after all
     assert ended == [second, first]
     assert first.done is not None
+
+
+def test_a_unit_that_needs_what_another_one_trains_keeps_no_other_waiting(file, trainings, monkeypatch):
+    file.write_text("seeds = 2\n" + FILE)
+    made = make_benchmark(file)
+    first, second, *others = made.jobs
+    assert [job.unit.seed for job in made.jobs] == [0, 0, 1, 1]
+    begun, go_on, real = Event(), Event(), several.fit
+
+    def held_up(*args, **options):
+        if options["seed"] == [0, 1]:  # the first round of both units of this seed
+            begun.set()
+            assert go_on.wait(60)
+        return real(*args, **options)
+
+    monkeypatch.setattr(several, "fit", held_up)
+    elsewhere = Thread(target=module.play, args=(first,))
+    elsewhere.start()
+    assert begun.wait(60)
+    ended: list[Any] = []
+    rest = replace(made, jobs=tuple(made.jobs[1:]))
+    playing = Thread(target=run_benchmark, args=(rest, in_this_process, lambda job, error: ended.append((job, error))))
+    playing.start()
+    give_up = time.monotonic() + 60
+    while len(ended) < 2 and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert ended == [(job, None) for job in others]
+    go_on.set()
+    elsewhere.join()
+    playing.join()
+    assert ended[2:] == [(second, None)]
+    assert trainings.count((0, 1)) == 1
 
 
 def test_a_unit_that_another_process_played_meanwhile_is_left_alone(played):

@@ -1,7 +1,8 @@
 """Where units of work run: processes of this machine, a Ray cluster, or Slurm. What comes of them is the same everywhere.
 
 Each executor takes a function and jobs, and yields every job with what went wrong with it, or None, in the order in which they
-end. What a job needs and what it makes lies in files that every machine sees; nothing else is sent back.
+end. The list of jobs may grow meanwhile: what was put off comes once more, after the others. What a job needs and what it makes
+lies in files that every machine sees; nothing else is sent back.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -61,7 +62,7 @@ def usual_workers(threads: int, devices: Iterable[str]) -> int:
     return max(1, cores // threads)
 
 
-def in_this_process(work: Callable[[Job], None], jobs: Iterable[Job]) -> Ended[Job]:
+def in_this_process(work: Callable[[Job], None], jobs: Sequence[Job]) -> Ended[Job]:
     """Do one job after the other here, with the threads that this process has."""
     for job in jobs:
         with ThreadPoolExecutor(1) as here:
@@ -93,12 +94,17 @@ def in_processes(work: Callable[[Job], None], jobs: Sequence[Job], *, workers: i
             idle.put(process)
 
     with _environment(threads), ThreadPoolExecutor(workers) as hosts:
-        futures = [hosts.submit(one, job) for job in jobs]
+        running: set[Future[tuple[Job, BaseException | None]]] = set()
+        sent = 0
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            while running or sent < len(jobs):
+                running |= {hosts.submit(one, job) for job in jobs[sent:]}
+                sent = len(jobs)
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield future.result()
         finally:
-            _cancel(futures)
+            _cancel(running)
             for _ in range(workers):
                 idle.get().shutdown()
 
@@ -112,8 +118,11 @@ def on_ray(work: Callable[[Job], None], jobs: Sequence[Job], *, threads: int, gp
     from ray.exceptions import RayError
 
     remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=20)(work)
-    waiting = {remote.remote(job): job for job in jobs}
-    while waiting:
+    waiting: dict[Any, Job] = {}
+    sent = 0
+    while waiting or sent < len(jobs):
+        waiting |= {remote.remote(job): job for job in jobs[sent:]}
+        sent = len(jobs)
         for done in ray.wait(list(waiting))[0]:
             job, wrong = waiting.pop(done), None
             try:
@@ -144,7 +153,10 @@ def on_slurm(
     options: Mapping[str, Any],
     poll_seconds: float = 10.0,
 ) -> Ended[Job]:
-    """Submit the jobs to Slurm as one array through submitit, and wait for them; ``options`` are submitit's."""
+    """Submit the jobs to Slurm as an array through submitit, and wait for them; ``options`` are submitit's.
+
+    What was put off is another array, when the first has ended.
+    """
     try:
         import submitit
         from submitit.helpers import as_completed as as_ended
@@ -154,10 +166,13 @@ def on_slurm(
     given = {name: value for name, value in options.items() if name != "cluster"}
     wanted = {"name": "nextmask", "cpus_per_task": threads, **({"gpus_per_node": int(-(-gpus // 1))} if gpus else {})}
     executor.update_parameters(**{**wanted, **given})
-    with _environment(threads):
-        sent = dict(zip(executor.map_array(work, list(jobs)), jobs, strict=True)) if jobs else {}
-    for done in as_ended(list(sent), poll_frequency=poll_seconds):
-        yield sent[done], done.exception()
+    sent = 0
+    while sent < len(jobs):
+        array, sent = jobs[sent:], len(jobs)
+        with _environment(threads):
+            submitted = dict(zip(executor.map_array(work, list(array)), array, strict=True))
+        for done in as_ended(list(submitted), poll_frequency=poll_seconds):
+            yield submitted[done], done.exception()
 
 
 _ENDED = (

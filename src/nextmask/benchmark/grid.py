@@ -249,19 +249,7 @@ def units(config: BenchmarkConfig) -> tuple[Unit, ...]:
     by_seeds: dict[tuple[int, int], list[Unit]] = {}
     for unit in named:
         by_seeds.setdefault((unit.seed, unit.training_seed), []).append(unit)
-    return tuple(unit for same in by_seeds.values() for unit in _apart(same))
-
-
-def _apart(found: Sequence[Unit]) -> list[Unit]:
-    """Put one unit of each pretraining first, and units that share one together.
-
-    So workers begin with different ones; two that need the same would wait for one another.
-    """
-    kinds: dict[str, list[Unit]] = {}
-    for unit in found:
-        shared = [unit.study, *(unit.settings.get(name) for name in ("encoder", "start", "pretraining"))]
-        kinds.setdefault(repr(shared), []).append(unit)
-    return [*(same[0] for same in kinds.values()), *(unit for same in kinds.values() for unit in same[1:])]
+    return tuple(unit for same in by_seeds.values() for unit in same)
 
 
 def _check_baseline(baseline: str | None, found: Sequence[Unit]) -> None:

@@ -20,9 +20,9 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ from nextmask.data.files import digest_json, write_text
 from nextmask.data.synthetic import CLASSES, write_patients
 from nextmask.errors import StudyError
 from nextmask.study.config import StudyConfig, parse_config, read_config
+from nextmask.study.lock import Later, patient
 from nextmask.study.simulate import has_begun, simulate
 from nextmask.study.study import Report, Study
 from nextmask.study.versions import source, versions
@@ -141,28 +142,32 @@ def run_benchmark(
     """Play the units that are not done, with what ``executor`` plays them on, and write the results of all that are done.
 
     A unit that fails is noted and stops no other; called again, it is tried again. ``ended`` is told of each that ends.
-    Other processes may play the same benchmark: what one of them is at is left to it, and waited for in the end.
+    Other processes may play the same benchmark: what one of them is at is left to it, and waited for in the end. So is a unit that
+    needs a training or a pretraining which another unit is at.
     """
-    left = [job for job in benchmark.jobs if job.state != "done"]
+    turns = [(job, False) for job in benchmark.jobs if job.state != "done"]
     try:
-        for wait in (False, True):
-            begun, left = left, []
-            for job, error in executor(partial(play, wait=wait), begun) if begun else ():
-                if error is None and job.done is None:
-                    left.append(job)
-                    continue
-                if error is not None:
-                    _note_failure(job, error)
-                if ended:
-                    ended(job, error)
+        for (job, _), error in executor(_take, turns) if turns else ():
+            if error is None and job.done is None:
+                turns.append((job, True))
+                continue
+            if error is not None:
+                _note_failure(job, error)
+            if ended:
+                ended(job, error)
     finally:
         collect(benchmark)
+
+
+def _take(turn: tuple[Job, bool]) -> None:
+    job, wait = turn
+    play(job, wait)
 
 
 def play(job: Job, wait: bool = True) -> None:
     """Play one unit to its end, or find it played; where it was interrupted it goes on. One process at a time does that.
 
-    What another process is at is waited for, in case that dies, or else left alone.
+    What another process is at, be it the unit or a training that it needs, is waited for, in case that dies, or else left alone.
     """
     job.home.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -171,7 +176,8 @@ def play(job: Job, wait: bool = True) -> None:
         return
     with held:
         if job.done is None:
-            _play(job)
+            with patient(wait), suppress(Later):
+                _play(job)
 
 
 def _play(job: Job) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from nextmask.data.files import Progress, digest, digest_json
 from nextmask.data.pool import Pool
 from nextmask.errors import StudyError, TrainingError
 from nextmask.study.labels import Labels
+from nextmask.study.lock import one_maker
 
 if TYPE_CHECKING:
     from nextmask.features.pretrain import LearnedEncoder, PretrainConfig
@@ -51,7 +50,7 @@ def pretrained(
     config = _config(task, labels, planar=planar, device=device, iterations=iterations, options=given)
     path = folder / f"{task}-{_key(config, seed, labels, pool)[:16]}.pt"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with one_maker(path.with_suffix(".lock")):
         try:
             return load_encoder(path, TASKS, device), digest(path)
         except TrainingError:  # there is none, or it was cut off

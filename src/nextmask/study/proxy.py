@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock
 
 from nextmask.data.files import Progress, digest, digest_json
 from nextmask.data.proxy_masks import Proxy
 from nextmask.errors import StudyError, TrainingError
 from nextmask.study.labels import PROXIES, Labels
+from nextmask.study.lock import one_maker
 
 if TYPE_CHECKING:
     from nextmask.training.config import TrainConfig
@@ -56,7 +56,7 @@ class ProxySegmenter:
         config = as_proxy(self.config())
         path = self.folder / f"proxy-{self._key(config)[:16]}.pt"
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with one_maker(path.with_suffix(".lock")):
             try:
                 return load_segmenter(path, self.device), digest(path)
             except TrainingError:  # there is none, or it was cut off

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from nextmask.data.files import atomically, digest, digest_json, discard_temporaries, write_text
+from nextmask.study.lock import one_maker
 from nextmask.study.versions import versions
 
 VERSION = 2
@@ -48,7 +47,7 @@ def train_once(
     path, unfinished = folder / f"{key}.pt", folder / f"{key}.unfinished"
     folder.mkdir(parents=True, exist_ok=True)
     discard_temporaries(folder, older_than=3600.0)  # younger ones may belong to another process
-    with FileLock(folder / f"{key}.lock"):
+    with one_maker(folder / f"{key}.lock"):
         made = _made(path)
         fresh = made is None
         if made is None:
@@ -63,9 +62,15 @@ def train_once(
 
 
 def find_training(folder: Path, content: Mapping[str, Any]) -> Path | None:
-    """Return the file of the segmenter that `train_once` keeps for ``content``; None where there is none, or it is damaged."""
+    """Return the file of the segmenter that `train_once` keeps for ``content``; None where there is none, or it is damaged.
+
+    Where another process is training it, that is waited for.
+    """
     path = folder / f"{_key(content)}.pt"
-    return path if _made(path) else None
+    if not path.with_suffix(".lock").exists():
+        return None
+    with one_maker(path.with_suffix(".lock")):
+        return path if _made(path) else None
 
 
 def _key(content: Mapping[str, Any]) -> str:
