@@ -309,6 +309,23 @@ def test_scribbles_are_strokes_and_show_the_drawn_background() -> None:
     assert colors == {(255, 255, 255), rgb(COLORS[2])}
 
 
+def test_what_is_concluded_lies_beneath_the_strokes() -> None:
+    scribble = np.full((40, 40), IGNORE, np.uint8)
+    scribble[20, 5:30] = 3
+    learned = scribble.copy()
+    learned[15:25, 5:30] = 3
+    learned[30:] = 0
+    overlay = np.asarray(decode(overlay_png(scribble, learned)).convert("RGBA"))
+    scale = len(overlay) // 40
+    stroke, grown, open_, far = (overlay[y * scale : (y + 1) * scale, 10 * scale] for y in (20, 22, 5, 35))
+    for pixels, firm in ((stroke, True), (grown, False)):
+        assert {tuple(pixel[:3]) for pixel in pixels} == {rgb(COLORS[2])}
+        assert all((pixel[3] > 200) == firm for pixel in pixels)
+    assert set(open_[:, 3]) <= {0, 150}
+    assert open_[:, 3].any() or overlay[: 10 * scale, :, 3].any()
+    assert not far.any()
+
+
 def test_what_is_not_annotated_is_striped() -> None:
     mask = np.zeros((40, 40), np.uint8)
     assert {color[3] for color in colors_in(overlay_png(mask))} == {0}
@@ -326,6 +343,12 @@ def test_legend_explains_scribbles_and_what_is_not_annotated(tmp_path: Path) -> 
         replace(EMPTY, pictures=(Picture("a", 1, image, scribble), Picture("b", 1, image, partial))), tmp_path
     )
     assert "lesion class 9 (unnamed) background, drawn not annotated" in page.text
+    strokes = Picture("a", 1, image, scribble)
+    pages = [
+        render(replace(EMPTY, pictures=(each,)), tmp_path)
+        for each in (strokes, replace(strokes, learned=np.where(scribble == 9, scribble, 0)))
+    ]
+    assert ["not annotated" in page.text for page in pages] == [False, True]
 
 
 def test_a_class_is_not_outlined_where_the_image_ends() -> None:

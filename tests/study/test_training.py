@@ -15,7 +15,7 @@ from nextmask.study import config
 from nextmask.study.config import parse_config
 from nextmask.study.simulate import simulate
 from nextmask.study.study import Study
-from nextmask.study.summary import write_report
+from nextmask.study.summary import pictures_of, write_report
 from nextmask.training.objectives import OBJECTIVES
 
 PLAY = {"strategy": "random", "query_size": 4, "seed": 4}
@@ -109,6 +109,13 @@ def test_strokes_grow_in_what_is_trained_on_and_not_in_what_was_drawn(home):
     shown = write_report(played).read_text()
     assert re.search(r"training: far side of scribbled slices(.|\n){1,40}background", shown)
     assert re.search(r"training: grown strokes(.|\n){1,40}background 0.8, chamber 0.9", shown)
+    shown, plain = ({each.sample: each for each in pictures_of(study, 9)} for study in (played, drawn))
+    assert all(plain[name].learned is None for name in plain)
+    for name, picture in shown.items():
+        np.testing.assert_array_equal(picture.mask, plain[name].mask)
+        told = picture.mask != 255
+        np.testing.assert_array_equal(picture.learned[told], picture.mask[told])
+    assert any((picture.learned == 1).sum() > (picture.mask == 1).sum() for picture in shown.values())
     assert more == {0, 1}  # background and chamber; of other classes stays what was drawn
 
 

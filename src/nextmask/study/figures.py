@@ -225,28 +225,35 @@ def _to_bytes(image: np.ndarray) -> np.ndarray:
     return np.where(finite, np.rint(stretched.clip(0, 1) * 255), 0).astype(np.uint8)
 
 
-def overlay_png(mask: np.ndarray, shown: int = 448) -> str:
+def overlay_png(mask: np.ndarray, learned: np.ndarray | None = None, shown: int = 448) -> str:
     """Encode a mask (y, x) as a transparent PNG: classes tinted with a firm outline, to be laid over the picture.
 
     A scribble (mostly 255) is drawn as strokes, the background's in white; in other masks what is not annotated is striped.
+    ``learned`` is what is concluded from a scribble, if anything is: an area beneath its strokes.
     """
     from PIL import Image
 
+    strokes, area = (mask, learned) if is_scribble(mask) else (None, mask)
     fine = _refine(np.asarray(mask), shown)
     rgba = np.zeros((*fine.shape, 4), np.uint8)
-    strokes = is_scribble(mask)
-    if strokes:
+    if area is not None:
+        _tint(rgba, _refine(np.asarray(area), shown))
+    if strokes is not None:
         rgba[fine == 0] = (255, 255, 255, 235)
-    else:
-        stripes = np.add.outer(*map(np.arange, fine.shape)) // max(1, max(fine.shape) // 80) % 3 == 0
-        rgba[(fine == IGNORE) & stripes] = (190, 190, 190, 150)
-    for label in classes_in(mask):
-        region = fine == label
-        rgba[region] = (*_rgb(color_of(label)), 235 if strokes else 78)
-        if not strokes:
-            rgba[_outline(region)] = (*_rgb(color_of(label)), 255)
+        for label in classes_in(mask):
+            rgba[fine == label] = (*_rgb(color_of(label)), 235)
     # A palette of all colours and their opacities: exact here, since an overlay has few, and a tenth of the size.
     return _encode(Image.fromarray(rgba).quantize(256, Image.Quantize.FASTOCTREE))
+
+
+def _tint(rgba: np.ndarray, fine: np.ndarray) -> None:
+    """Tint and outline the classes of a mask, and stripe what is not annotated."""
+    stripes = np.add.outer(*map(np.arange, fine.shape)) // max(1, max(fine.shape) // 80) % 3 == 0
+    rgba[(fine == IGNORE) & stripes] = (190, 190, 190, 150)
+    for label in classes_in(fine):
+        region = fine == label
+        rgba[region] = (*_rgb(color_of(label)), 78)
+        rgba[_outline(region)] = (*_rgb(color_of(label)), 255)
 
 
 def is_scribble(mask: np.ndarray) -> bool:

@@ -58,13 +58,17 @@ class RoundRow:
 
 @dataclass(frozen=True)
 class Picture:
-    """A queried sample to look at: (y, x) or (y, x, 3), its mask (y, x) with 255 = not annotated, and a remark."""
+    """A queried sample to look at: (y, x) or (y, x, 3), its mask (y, x) with 255 = not annotated, and a remark.
+
+    ``learned`` is what is concluded from the mask's strokes, (y, x), if anything is.
+    """
 
     sample: str
     round: int
     image: np.ndarray
     mask: np.ndarray | None = None
     note: str = ""
+    learned: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -291,7 +295,7 @@ def _by_round(pictures: Sequence[Picture]) -> list[tuple[int, list[Picture]]]:
 def show(picture: Picture) -> Shown:
     """Draw a picture and its mask as the page embeds them."""
     drawn = picture.mask is not None and bool(np.any(picture.mask))
-    overlay = overlay_png(picture.mask) if drawn and picture.mask is not None else None
+    overlay = overlay_png(picture.mask, picture.learned) if drawn and picture.mask is not None else None
     return Shown(picture.sample, picture.note, picture.mask is not None, picture_png(picture.image), overlay)
 
 
@@ -305,6 +309,7 @@ def legend_of(pictures: Sequence[Picture], names: Sequence[str]) -> list[tuple[s
     entries += [(color_of(label), f"class {label} (unnamed)") for label in sorted(found) if label > len(names)]
     if any(is_scribble(mask) for mask in masks):
         entries.append(("#ffffff", "background, drawn"))
-    if any((mask == IGNORE).any() and not is_scribble(mask) for mask in masks):
+    concluded = any(picture.learned is not None for picture in pictures)
+    if concluded or any((mask == IGNORE).any() and not is_scribble(mask) for mask in masks):
         entries.append(("striped", "not annotated"))
     return entries

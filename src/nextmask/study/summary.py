@@ -160,21 +160,35 @@ def pictures_of(study: Study, most: int) -> Iterator[Picture]:
     """Show at most so many queried samples, evenly over all rounds; of a volume, the slice with the most annotated foreground."""
     asked = [(round, name) for round in study.rounds for name in round.samples]
     for round, name in asked[:: -(-len(asked) // most) or 1]:
-        row = study.pool.row_of[name]
-        sample, case = study.pool.samples[row], study.pool.case_of(row)
-        image = read_channels(case.images).array[(slice(None), *sample.region.slices)]
-        mask = read_mask(study.path(round.masks[name]))[0][sample.region.slices] if name in round.masks else None
-        plane, drawn = _plane(image, mask)
-        why = round.reasons[round.samples.index(name)] or round.strategy
-        yield Picture(name, round.number, plane, drawn, round.dropped.get(name, f"{case.patient}: {why}"))
+        yield _picture(study, round, name)
 
 
-def _plane(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _picture(study: Study, round: Round, name: str) -> Picture:
+    row = study.pool.row_of[name]
+    case, region = study.pool.case_of(row), study.pool.samples[row].region.slices
+    image = read_channels(case.images).array
+    masks = _masks(study, study.path(round.masks[name]), image) if name in round.masks else []
+    plane, drawn = _plane(image[(slice(None), *region)], [mask[region] for mask in masks])
+    why = round.reasons[round.samples.index(name)] or round.strategy
+    note = round.dropped.get(name, f"{case.patient}: {why}")
+    return Picture(name, round.number, plane, next(iter(drawn), None), note, next(iter(drawn[1:]), None))
+
+
+def _masks(study: Study, path: Path, image: np.ndarray) -> list[np.ndarray]:
+    """Read a mask; add what is concluded from it where strokes grow: one should see how far."""
+    mask, geometry = read_mask(path)
+    concluded = study.config.concluded
+    return [mask, concluded.drawn_from(mask, geometry.spacing, lambda: image)] if concluded.grown else [mask]
+
+
+def _plane(image: np.ndarray, masks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Choose what is shown of an image (channels, [z, ]y, x), and of its masks: the slice where the first has the most."""
+    planes = list(masks)
     if image.ndim == 4:
-        drawn = None if mask is None else ((mask > 0) & (mask < 255)).sum((1, 2))
-        z = image.shape[1] // 2 if drawn is None or not drawn.any() else int(drawn.argmax())
-        image, mask = image[:, z], None if mask is None else mask[z]
-    return (np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]), mask
+        drawn = [((mask > 0) & (mask < 255)).sum((1, 2)) for mask in masks[:1]]
+        z = int(drawn[0].argmax()) if drawn and drawn[0].any() else image.shape[1] // 2
+        image, planes = image[:, z], [mask[z] for mask in masks]
+    return (np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]), planes
 
 
 def _derived(study: Study, shown: Study) -> Mapping[str, str]:
