@@ -177,6 +177,16 @@ def test_a_mask_survives_the_round_trip_through_a_grid_of_its_own_size():
     assert (mask_to_image(np.eye(4)[mask].transpose(3, 0, 1, 2), where) == mask).all()
 
 
+@pytest.mark.parametrize("working", [(6, 20, 20), (6, 10, 20)])
+def test_probabilities_stay_what_they_are_where_a_mask_is_made_of_them(working):
+    drawn = np.random.default_rng(0).dirichlet(np.ones(4), working).astype(np.float32)
+    probabilities = np.ascontiguousarray(drawn.transpose(3, 0, 1, 2))
+    before = probabilities.copy()
+    first, second = (mask_to_image(probabilities, plain((6, 20, 20), working)) for _ in range(2))
+    np.testing.assert_array_equal(probabilities, before)
+    np.testing.assert_array_equal(first, second)
+
+
 def test_a_large_organ_survives_half_the_resolution():
     _, y, x = np.mgrid[:10, :64, :64]
     mask = ((y - 30) ** 2 + (x - 34) ** 2 < 400).astype(np.uint8)

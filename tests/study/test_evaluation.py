@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from dataclasses import replace
 from itertools import cycle
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from nextmask.data.images import read_mask
+from nextmask.selection.measures import image_uncertainty
 from nextmask.study.evaluation import Task, evaluate
 from nextmask.study.inference import Inference
 from nextmask.study.rounds import StoredFile
@@ -53,6 +55,24 @@ def test_the_truth_scores_one_and_no_distance(task):
     assert (result["cases"], set(result["absent"].values())) == (1, {0})
     for name in task.classes:
         assert result["scores"][name] == {"dice": 1.0, "hd95": 0.0, "nsd": 1.0, "assd": 0.0}
+
+
+def test_how_unsure_a_segmenter_is_is_read_from_what_it_said(task, tmp_path):
+    """And not from what is left of it once a mask was made."""
+    at_first, known = with_segmenter(task)
+    said = []
+
+    def blurred(image):
+        said.append(np.float32(0.7) * Known.predict(known, image) + np.float32(0.3 / 4))
+        return said[-1].copy()
+
+    known.predict = blurred
+    evaluate(at_first)
+    (log,) = (tmp_path / "known").glob("*.jsonl")
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line]
+    spacings = [task.cache.spacings[row] for row in range(len(said))]
+    unsure = [image_uncertainty(one, spacing=spacing) for one, spacing in zip(said, spacings, strict=True)]
+    assert [line["uncertainty"] for line in lines] == pytest.approx(unsure, abs=1e-6)
 
 
 def test_a_class_that_is_missed_scores_zero_and_the_others_do_not_suffer(task):

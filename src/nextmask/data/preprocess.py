@@ -171,7 +171,7 @@ def mask_to_image(probabilities: np.ndarray, placement: Placement) -> np.ndarray
     One class is resampled at a time, so that memory is bounded by two maps of the image. What was cropped away is
     background.
     """
-    best = resize(np.asarray(probabilities[0], np.float32), placement.kept)
+    best = resize(np.array(probabilities[0], np.float32), placement.kept)  # a copy: what is handed in stays as it is
     label = np.zeros(placement.kept, np.uint8)
     for value in range(1, len(probabilities)):
         rival = resize(np.asarray(probabilities[value], np.float32), placement.kept)
