@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nextmask.data import grown_strokes
 from nextmask.data.far_background import with_far_background
 from nextmask.data.grown_strokes import CONTRAST, LEAST, with_grown_strokes
 from nextmask.data.images import read_image, read_mask
@@ -88,6 +89,41 @@ def test_a_channel_twice_is_no_more_than_once(shared_data):
     mask, image = heart(shared_data)
     once, twice = (with_grown_strokes(mask, np.concatenate([image] * n), {3: 0.9}) for n in (1, 2))
     np.testing.assert_array_equal(once, twice)
+
+
+def test_a_large_slice_is_walked_in_blocks_and_comes_to_nearly_the_same(shared_data, monkeypatch):
+    mask, image = heart(shared_data)
+    mask, image = (
+        mask[2, 60:190, 40:160].repeat(3, 0).repeat(3, 1),
+        image[:, 2, 60:190, 40:160].repeat(3, 1).repeat(3, 2),
+    )
+    whole = with_grown_strokes(mask, image, {1: 0.8, 3: 0.8})
+    monkeypatch.setattr(grown_strokes, "LARGEST", mask.size // 4)
+    in_blocks = with_grown_strokes(mask, image, {1: 0.8, 3: 0.8})
+    for label in (0, 2):
+        np.testing.assert_array_equal(in_blocks == label, mask == label)
+    for label in (1, 3):
+        one, other = whole == label, in_blocks == label
+        assert other[mask == label].all()
+        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.85
+    assert (in_blocks != whole).any()
+
+
+def test_a_block_with_strokes_of_two_classes_is_of_neither(monkeypatch):
+    mask, image = np.full((8, 12), IGNORE, np.uint8), np.ones((1, 8, 12))
+    mask[4, 2], mask[5, 3], mask[4, 10] = 1, 2, 3
+    monkeypatch.setattr(grown_strokes, "LARGEST", 24)
+    np.testing.assert_array_equal(with_grown_strokes(mask, image, {1: 0.6, 2: 0.6, 3: 0.6}), mask)
+    mask[5, 3] = 1
+    assert (with_grown_strokes(mask, image, {1: 0.6}) == 1).sum() > 4
+
+
+def test_blocks_reach_beyond_the_border_of_an_odd_slice(monkeypatch):
+    mask, image = halves(13)
+    monkeypatch.setattr(grown_strokes, "LARGEST", 40)
+    grown = with_grown_strokes(mask, image, {1: 0.9, 2: 0.9})
+    assert grown.shape == mask.shape
+    assert {1, 2} <= set(grown[-1])
 
 
 def test_what_is_handed_in_stays_as_it_is():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,8 @@ CONTRAST = 5.0
 """How much a step between unlike voxels is shunned: it weighs exp(-CONTRAST d^2), d in standard deviations of the image."""
 LEAST = 1e-4
 """What the least likely step weighs besides, so that a walk leaves every voxel."""
+LARGEST = 2**18
+"""Voxels of a slice up to which it is walked as it is (in 2 s); a larger one in square blocks of voxels."""
 
 
 def with_grown_strokes(mask: np.ndarray, image: np.ndarray, sure: Mapping[int, float]) -> np.ndarray:
@@ -23,7 +26,7 @@ def with_grown_strokes(mask: np.ndarray, image: np.ndarray, sure: Mapping[int, f
     annotated a random walk sets out within its slice; it steps to a neighbour the more readily the more that looks alike. Where it
     is ``sure`` enough (mask value -> probability, above .5) to reach strokes of a class first, the voxel is of that class. Other
     classes than those named only stop the walks. A copy is returned; what was drawn stays as it is, and so does a slice where
-    only one class was drawn.
+    only one class was drawn. Slices of more than 512 x 512 voxels are walked in blocks of voxels, which bounds time and memory.
 
     A walk knows no shapes: from the stroke of a thin wall it leaks into what lies behind. Name the classes that are thick.
 
@@ -32,8 +35,28 @@ def with_grown_strokes(mask: np.ndarray, image: np.ndarray, sure: Mapping[int, f
     """
     planes, seen = (mask, image) if mask.ndim == 3 else (mask[None], image[:, None])
     spread = image.std(axis=tuple(range(1, image.ndim)), dtype=float).reshape(-1, 1, 1)
-    grown = [_grown(plane, seen[:, z] / np.maximum(spread, 1e-6), sure) for z, plane in enumerate(planes)]
+    grown = [_in_blocks(plane, seen[:, z] / np.maximum(spread, 1e-6), sure) for z, plane in enumerate(planes)]
     return np.stack(grown) if mask.ndim == 3 else grown[0]
+
+
+def _in_blocks(plane: np.ndarray, image: np.ndarray, sure: Mapping[int, float]) -> np.ndarray:
+    side = math.ceil(math.sqrt(plane.size / LARGEST))
+    if side == 1:
+        return _grown(plane, image, sure)
+    drawn = plane != IGNORE
+    low, high = _blocks(plane, side, IGNORE).min((-3, -1)), _blocks(np.where(drawn, plane, 0), side, 0).max((-3, -1))
+    strokes = np.where(low == high, low, IGNORE)  # none in blocks without strokes, or with those of several classes
+    grown = _grown(strokes, _blocks(image, side).mean((-3, -1)), sure)
+    new = np.where(strokes == IGNORE, grown, IGNORE).repeat(side, 0).repeat(side, 1)[: len(plane), : plane.shape[1]]
+    return np.where(drawn, plane, new)
+
+
+def _blocks(array: np.ndarray, side: int, beyond: int | None = None) -> np.ndarray:
+    """Show (..., y, x) as (..., blocks, side, blocks, side); beyond the border stands ``beyond``, or else the border again."""
+    short = [(0, 0)] * (array.ndim - 2) + [(0, -n % side) for n in array.shape[-2:]]
+    padded = np.pad(array, short, "edge") if beyond is None else np.pad(array, short, constant_values=beyond)
+    down, right = (n // side for n in padded.shape[-2:])
+    return padded.reshape(*padded.shape[:-2], down, side, right, side)
 
 
 def _grown(plane: np.ndarray, image: np.ndarray, sure: Mapping[int, float]) -> np.ndarray:
