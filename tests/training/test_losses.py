@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from nextmask.training.losses import cross_entropy, dice, dice_cross_entropy, voxel_weights
+from nextmask.training.losses import (
+    cross_entropy,
+    dice,
+    dice_cross_entropy,
+    soft_cross_entropy,
+    soft_dice,
+    soft_dice_cross_entropy,
+    voxel_weights,
+)
 
 
 @pytest.fixture
@@ -91,3 +99,11 @@ def test_half_precision_logits_are_summed_in_single(batch):
     loss = dice_cross_entropy(rounded, mask)
     assert loss.dtype == torch.float32
     assert loss.item() == dice_cross_entropy(rounded.float(), mask).item()
+
+
+def test_both_losses_at_once_are_their_sum(batch):
+    logits, mask = batch
+    target, weight = torch.softmax(torch.randn(logits.shape), dim=1), torch.rand(mask.shape)
+    apart = soft_dice(logits, target, weight) + soft_cross_entropy(logits, target, weight)
+    torch.testing.assert_close(soft_dice_cross_entropy(logits, target, weight), apart)
+    torch.testing.assert_close(dice_cross_entropy(logits, mask), dice(logits, mask) + cross_entropy(logits, mask))

@@ -37,7 +37,19 @@ def build_unet(config: Architecture, outputs: int, seed: int = 0) -> nn.Module:
             norm=getattr(config, "norm", "instance"),
             dropout=getattr(config, "dropout", 0.0),
         )
+    _keep_cancelled_biases(network)
     return quicken(network)
+
+
+def _keep_cancelled_biases(network: nn.Module) -> None:
+    """Do not learn biases that the normalisation right behind them takes off again: only rounding gives them a gradient.
+
+    On a CPU that gradient took a tenth of a step.
+    """
+    for block in network.modules():
+        follows = getattr(block, "adn", None)
+        if isinstance(follows, nn.Sequential) and next(follows.named_children())[0] == "N":  # MONAI's name of a norm
+            block.get_parameter("conv.bias").requires_grad_(False)
 
 
 def strides_of(patch_size: Sequence[int], levels: int, full_resolution: bool = False) -> list[tuple[int, ...]]:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from nextmask.networks.augment import change_intensities, uniform
 from nextmask.networks.unet import build_unet, decode, encode, expanding
 from nextmask.training.config import TrainConfig
-from nextmask.training.losses import cross_entropy, dice, one_hot, soft_cross_entropy, soft_dice
+from nextmask.training.losses import cross_entropy, dice_cross_entropy, one_hot, soft_dice_cross_entropy
 from nextmask.training.scribbles import drop_channels
 from nextmask.training.step import Step
 
@@ -65,7 +65,7 @@ def _sure_loss(logits: Tensor, expected: Tensor) -> Tensor:
     confidence, labels = expected.max(dim=1)
     sure = (confidence >= SURE).float()
     target = one_hot(labels, logits.shape[1])
-    return (soft_cross_entropy(logits, target, sure) + soft_dice(logits, target, sure)) / 2
+    return soft_dice_cross_entropy(logits, target, sure) / 2
 
 
 def cut_boxes(images: Tensor, generator: Generator) -> Tensor:
@@ -109,7 +109,7 @@ def cross_pseudo(step: Step) -> Tensor:
     of_masks = other(step.images)
     mine, others = step.student(step.unlabeled_images), other(step.unlabeled_images)
     agreed = cross_entropy(mine, _likeliest(others)) + cross_entropy(others, _likeliest(mine))
-    return cross_entropy(of_masks, step.masks) + dice(of_masks, step.masks) + agreed
+    return dice_cross_entropy(of_masks, step.masks) + agreed
 
 
 def _likeliest(logits: Tensor) -> Tensor:
@@ -125,5 +125,4 @@ def pseudo_labels(step: Step) -> Tensor:
     if step.pseudo is None:
         return step.images.new_zeros(())
     images, masks = step.pseudo
-    logits = step.student(images)
-    return cross_entropy(logits, masks) + dice(logits, masks)
+    return dice_cross_entropy(step.student(images), masks)

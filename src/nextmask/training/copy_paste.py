@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from nextmask.data.pool import IGNORE
 from nextmask.networks.augment import change_intensities, uniform
-from nextmask.training.losses import cross_entropy, dice
+from nextmask.training.losses import dice_cross_entropy
 from nextmask.training.step import Step
 
 PASTED = 2 / 3
@@ -37,11 +37,7 @@ def _loss(step: Step, images: Tensor, masks: Tensor, expected: Tensor, pasted: T
     """Weigh what is drawn, outside ``pasted``, and what is expected, inside, as the paper does."""
     logits = step.student(images)
     drawn, guessed = masks.masked_fill(pasted, IGNORE), expected.masked_fill(~pasted, IGNORE)
-    return _both(logits, drawn) + EXPECTED * _both(logits, guessed)
-
-
-def _both(logits: Tensor, mask: Tensor) -> Tensor:
-    return (cross_entropy(logits, mask) + dice(logits, mask)) / 2
+    return (dice_cross_entropy(logits, drawn) + EXPECTED * dice_cross_entropy(logits, guessed)) / 2
 
 
 def _box(images: Tensor, generator: Generator) -> Tensor:

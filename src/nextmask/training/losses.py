@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from nextmask.data.pool import IGNORE
 
@@ -27,8 +26,8 @@ def dice_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     dense mask or strokes (see `voxel_weights`). Computed in float32 whatever the precision of the logits, because a sum
     over a million bfloat16 voxels keeps three digits.
     """
-    logits = logits.float()
-    return cross_entropy(logits, mask) + dice(logits, mask)
+    logged, (truth, weights) = _logged(logits), _weighted(mask, logits.shape[1])
+    return _cross_entropy(logged, truth, weights) + _dice(logged, truth, weights)
 
 
 def voxel_weights(mask: Tensor) -> Tensor:
@@ -44,9 +43,7 @@ def voxel_weights(mask: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the mean cross-entropy over annotated voxels, each weighted by `voxel_weights`; 0 where there are none."""
-    of_voxels = functional.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
-    weights = voxel_weights(mask) * (mask != IGNORE)
-    return (of_voxels * weights).sum() / weights.sum().clamp(min=1)
+    return _cross_entropy(_logged(logits), *_weighted(mask, logits.shape[1]))
 
 
 def dice(logits: Tensor, mask: Tensor) -> Tensor:
@@ -57,15 +54,13 @@ def dice(logits: Tensor, mask: Tensor) -> Tensor:
     predicted, and voxels wrongly given to it are already charged by the cross-entropy. Background is left out because it is
     nearly always right and would only dilute the mean; with scribbles its strokes speak through the cross-entropy.
     """
-    weights = (voxel_weights(mask) * (mask != IGNORE)).unsqueeze(1)
-    truth = torch.stack([mask == label for label in range(1, logits.shape[1])], dim=1) * weights
-    predicted = torch.softmax(logits, dim=1)[:, 1:]
-    axes = (0, *range(2, logits.ndim))
-    size = truth.sum(dim=axes)
-    overlap = (predicted * truth).sum(dim=axes)
-    loss = 1 - (2 * overlap + SMOOTH) / ((predicted * weights).sum(dim=axes) + size + SMOOTH)
-    occurs = size > 0
-    return (loss * occurs).sum() / occurs.sum().clamp(min=1)
+    return _dice(_logged(logits), *_weighted(mask, logits.shape[1]))
+
+
+def soft_dice_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the sum of `soft_dice` and `soft_cross_entropy`, of probabilities that are computed once."""
+    logged = _logged(logits)
+    return _soft_cross_entropy(logged, target, weight) + _soft_dice(logged, target, weight)
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -74,22 +69,61 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = N
     ``weight`` (batch, *spatial) counts each voxel so much; one of 0 still counts in the mean, so that a batch in which
     little is sure says little.
     """
-    of_voxels = -(target * torch.log_softmax(logits.float(), dim=1)).sum(dim=1)
-    return (of_voxels if weight is None else of_voxels * weight).mean()
+    return _soft_cross_entropy(_logged(logits), target, weight)
 
 
 def soft_dice(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return one minus the soft Dice with probabilities as the truth, averaged over all classes that occur in it."""
-    predicted = torch.softmax(logits.float(), dim=1)
+    return _soft_dice(_logged(logits), target, weight)
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Turn class numbers (batch, *spatial) into probabilities (batch, classes, *spatial) float32."""
+    return _is_each(labels, classes).float()
+
+
+def _logged(logits: Tensor) -> Tensor:
+    """Return log p, from which both losses are computed: a second softmax, and its way back, would be most of their time."""
+    return torch.log_softmax(logits.float(), dim=1)
+
+
+def _weighted(mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the weight of each voxel in the class it is of, (batch, classes, *spatial), and in all, (batch, 1, *spatial)."""
+    weights = (voxel_weights(mask) * (mask != IGNORE)).unsqueeze(1)
+    return _is_each(mask, classes) * weights, weights
+
+
+def _is_each(labels: Tensor, classes: int) -> Tensor:
+    return torch.stack([labels == label for label in range(classes)], dim=1)
+
+
+def _cross_entropy(logged: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    return -(logged * truth).sum() / weights.sum().clamp(min=1)
+
+
+def _dice(logged: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    predicted, axes = logged.exp(), _all_but_classes(logged)
+    size = truth.sum(dim=axes)
+    loss = 1 - (2 * (predicted * truth).sum(dim=axes) + SMOOTH) / ((predicted * weights).sum(dim=axes) + size + SMOOTH)
+    occurs = size > 0
+    occurs[0] = False  # background
+    return (loss * occurs).sum() / occurs.sum().clamp(min=1)
+
+
+def _soft_cross_entropy(logged: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    of_voxels = -(target * logged).sum(dim=1)
+    return (of_voxels if weight is None else of_voxels * weight).mean()
+
+
+def _soft_dice(logged: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    predicted, axes = logged.exp(), _all_but_classes(logged)
     if weight is not None:
         predicted, target = predicted * weight.unsqueeze(1), target * weight.unsqueeze(1)
-    axes = (0, *range(2, logits.ndim))
     size = target.sum(dim=axes)
     loss = 1 - (2 * (predicted * target).sum(dim=axes) + SMOOTH) / (predicted.sum(dim=axes) + size + SMOOTH)
     occurs = size > 1  # voxel
     return (loss * occurs).sum() / occurs.sum().clamp(min=1)
 
 
-def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Turn class numbers (batch, *spatial) into probabilities (batch, classes, *spatial) float32."""
-    return functional.one_hot(labels.long(), classes).movedim(-1, 1).float()
+def _all_but_classes(values: Tensor) -> tuple[int, ...]:
+    return (0, *range(2, values.ndim))
