@@ -21,6 +21,7 @@ from nextmask.features.unlabeled import Batch, Unlabeled, read_batch
 from nextmask.networks.architecture import Precision
 from nextmask.networks.describe import describe
 from nextmask.networks.device import choose_device
+from nextmask.networks.freed import keeping_freed
 from nextmask.networks.optimise import CHECKED_EVERY, adamw, descend, set_rate, torch_seed
 from nextmask.networks.running import autocast, place
 from nextmask.networks.weights import check_weights, read_stored, save_tensors
@@ -100,6 +101,7 @@ class LearnedEncoder:
         return describe(encoder, batch, self.config, at_a_time=self.config.batch_size, grid=grid)[0].numpy()
 
 
+@keeping_freed()
 def pretrain(
     pool: Unlabeled,
     config: PretrainConfig,

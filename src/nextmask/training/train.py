@@ -22,6 +22,7 @@ from nextmask.errors import TrainingError
 from nextmask.networks.augment import augment_batch, warp
 from nextmask.networks.device import choose_device
 from nextmask.networks.dropout import dropping
+from nextmask.networks.freed import keeping_freed
 from nextmask.networks.optimise import CHECKED_EVERY, adamw, descend, set_rate, torch_seed
 from nextmask.networks.resident import resident
 from nextmask.networks.running import autocast, place
@@ -39,6 +40,7 @@ from nextmask.training.unlabeled import LoadImage, draw_unlabeled
 _WEIGHTS, _AUGMENTATION, _PSEUDO = 0, 4, 7  # streams of randomness, each of its own seed
 
 
+@keeping_freed()
 def fit(
     samples: Sequence[LoadSample],
     config: TrainConfig,
