@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from nextmask.networks.augment import change_intensities, uniform
-from nextmask.networks.unet import build_unet, decode, encode, expanding
+from nextmask.networks.unet import build_unet, encode, expanding
 from nextmask.training.config import TrainConfig
 from nextmask.training.losses import cross_entropy, dice_cross_entropy, one_hot, soft_dice_cross_entropy
 from nextmask.training.scribbles import drop_channels
@@ -47,7 +47,7 @@ def unimatch(step: Step) -> Tensor:
     https://arxiv.org/abs/2208.09910, with its weights: a quarter for each strong view, half for the dropped features.
     """
     activations = encode(step.networks.student, step.laid_out(step.unlabeled_images))
-    perturbed = step.share.whole(decode(expanding(step.networks.student), drop_channels(activations, step))).float()
+    perturbed = step.decoded(expanding(step.networks.student), drop_channels(activations, step))
     return 0.25 * _strong(step) + 0.25 * _strong(step) + 0.5 * _sure_loss(perturbed, step.expected)
 
 
@@ -102,12 +102,8 @@ def cross_pseudo(step: Step) -> Tensor:
     https://arxiv.org/abs/2106.01226.
     """
     second = step.networks.others["second_network"]
-
-    def other(images: Tensor) -> Tensor:
-        return step.share.whole(second(step.laid_out(images))).float()
-
-    of_masks = other(step.images)
-    mine, others = step.student(step.unlabeled_images), other(step.unlabeled_images)
+    of_masks = step.said(second, step.images)
+    mine, others = step.student(step.unlabeled_images), step.said(second, step.unlabeled_images)
     agreed = cross_entropy(mine, _likeliest(others)) + cross_entropy(others, _likeliest(mine))
     return dice_cross_entropy(of_masks, step.masks) + agreed
 

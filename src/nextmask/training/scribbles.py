@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from nextmask.networks.unet import build_unet, decode, expanding
+from nextmask.networks.unet import build_unet, expanding
 from nextmask.training.config import TrainConfig
 from nextmask.training.losses import cross_entropy, one_hot, soft_cross_entropy, soft_dice
 from nextmask.training.step import Step
@@ -48,7 +48,7 @@ def soft_dmpls(step: Step) -> Tensor:
 
 def _mixed(step: Step, *, hard: bool) -> Tensor:
     levels = step.networks.others["second_decoder"].children()
-    other = step.share.whole(decode(levels, drop_channels(step.activations, step))).float()
+    other = step.decoded(levels, drop_channels(step.activations, step))
     share = torch.rand((), generator=step.generator, device=other.device)
     with torch.no_grad():
         mixed = share * torch.softmax(step.logits, dim=1) + (1 - share) * torch.softmax(other, dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,7 +75,7 @@ class Step:
     @cached_property
     def logits(self) -> Tensor:
         """What the student says of the annotated images, (batch, classes, *patch) float32."""
-        return self.share.whole(decode(expanding(self.networks.student), self.activations)).float()
+        return self.decoded(expanding(self.networks.student), self.activations)
 
     @cached_property
     def expected(self) -> Tensor:
@@ -90,11 +91,19 @@ class Step:
     @torch.no_grad()
     def predicted(self, images: Tensor) -> Tensor:
         """Return probabilities of the kept network, float32, without gradient; an average drops nothing."""
-        return torch.softmax(self.share.whole(self.networks.kept(self.laid_out(images))).float(), dim=1)
+        return torch.softmax(self.said(self.networks.kept, images), dim=1)
 
     def student(self, images: Tensor) -> Tensor:
         """Return the student's logits of images, float32."""
-        return self.share.whole(self.networks.student(self.laid_out(images))).float()
+        return self.said(self.networks.student, images)
+
+    def said(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Return a network's logits of images, (batch, classes, *patch) float32."""
+        return self.share.whole(network(self.laid_out(images))).float()
+
+    def decoded(self, levels: Iterable[nn.Module], activations: Sequence[Tensor]) -> Tensor:
+        """Return the logits that an expanding half makes of activations, (batch, classes, *patch) float32."""
+        return self.share.whole(decode(levels, activations)).float()
 
     def laid_out(self, images: Tensor) -> Tensor:
         """Take the images that this process runs the network on, laid out as the network wants them."""
