@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
+from nextmask.networks import augment
 from nextmask.networks.architecture import is_flat
-from nextmask.networks.augment import augment_batch, change_intensities, warp
+from nextmask.networks.augment import augment_batch, change_intensities, random_affine, warp
 
 FREE = {"mirror": True, "rotate_degrees": 30.0}
 PATCHES = [(48, 32), (24, 32, 40), (6, 48, 32)]
@@ -100,3 +102,24 @@ def test_intensities_stay_finite_and_constant_images_survive(patch):
     changed = torch.stack([change_intensities(images, generator(seed)) for seed in range(8)])
     assert torch.isfinite(changed).all()
     assert 0.5 < changed.std() / images.std() < 2
+
+
+SHAPES = [(2, 1, 12, 17), (2, 3, 1, 9), (2, 2, 6, 7, 10), (2, 1, 1, 8, 9)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_positions_are_those_of_pytorch(shape):
+    maps = random_affine(2, shape[2:], torch.Generator().manual_seed(0), mirror=True, rotate_degrees=30.0)
+    wanted = functional.affine_grid(maps, list(shape), align_corners=False)
+    torch.testing.assert_close(augment._positions(maps, shape[2:]), wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_blurred_image_is_a_mean_over_neighbours_that_exist(shape):
+    images, flat = torch.randn(shape), len(shape) == 5 and shape[2] == 1
+    pool = functional.avg_pool2d if len(shape) == 4 else functional.avg_pool3d
+    kernel = [1 if flat and axis == 0 else 3 for axis in range(len(shape) - 2)]
+    wanted = pool(images, kernel, 1, [width // 2 for width in kernel], count_include_pad=False)
+    kept = images.clone()
+    torch.testing.assert_close(augment._blurred(images, kernel), wanted)
+    assert torch.equal(images, kept)
