@@ -99,11 +99,15 @@ class Step:
 
     def said(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return a network's logits of images, (batch, classes, *patch) float32."""
-        return self.share.whole(network(self.laid_out(images))).float()
+        return self._single(network(self.laid_out(images)))
 
     def decoded(self, levels: Iterable[nn.Module], activations: Sequence[Tensor]) -> Tensor:
         """Return the logits that an expanding half makes of activations, (batch, classes, *patch) float32."""
-        return self.share.whole(decode(levels, activations)).float()
+        return self._single(decode(levels, activations))
+
+    def _single(self, logits: Tensor) -> Tensor:
+        """Put the parts together, float32, and classes first in memory, which losses want; half as long before it is float32."""
+        return self.share.whole(logits).contiguous().float()
 
     def laid_out(self, images: Tensor) -> Tensor:
         """Take the images that this process runs the network on, laid out as the network wants them."""
