@@ -111,7 +111,7 @@ SHAPES = [(2, 1, 12, 17), (2, 3, 1, 9), (2, 2, 6, 7, 10), (2, 1, 1, 8, 9)]
 def test_positions_are_those_of_pytorch(shape):
     maps = random_affine(2, shape[2:], torch.Generator().manual_seed(0), mirror=True, rotate_degrees=30.0)
     wanted = functional.affine_grid(maps, list(shape), align_corners=False)
-    torch.testing.assert_close(augment._positions(maps, shape[2:]), wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(augment.positions(maps, shape[2:]), wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

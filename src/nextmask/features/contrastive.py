@@ -17,7 +17,7 @@ from nextmask.errors import SelectionError
 from nextmask.features.group_batches import group_batches
 from nextmask.features.pretrain import PretrainConfig, Task, its_encoder
 from nextmask.features.unlabeled import Batch, Unlabeled, shuffled_passes
-from nextmask.networks.augment import change_intensities, random_affine, uniform
+from nextmask.networks.augment import change_intensities, positions, random_affine, uniform
 from nextmask.networks.running import in_memory_format
 from nextmask.networks.unet import build_unet, contracting
 
@@ -90,7 +90,7 @@ def view(images: Tensor, generator: Generator) -> Tensor:
     transforms = random_affine(len(images), images.shape[2:], generator, mirror=False, rotate_degrees=15.0)
     mirrored = uniform((len(images), 1), 0, 1, generator) < 0.5
     transforms[:, 0] = torch.where(mirrored, -transforms[:, 0], transforms[:, 0])
-    grid = functional.affine_grid(transforms, list(images.shape), align_corners=False)
+    grid = positions(transforms, images.shape[2:])
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return _erased(change_intensities(images, generator), generator)
 

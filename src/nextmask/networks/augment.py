@@ -41,7 +41,7 @@ def warp(
 ) -> tuple[Tensor, Tensor]:
     """Rotate, scale, move and mirror images and masks alike."""
     transforms = random_affine(len(images), images.shape[2:], generator, mirror=mirror, rotate_degrees=rotate_degrees)
-    grid = _positions(transforms, images.shape[2:])
+    grid = positions(transforms, images.shape[2:])
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     # Outside the patch grid_sample gives 0: shifted by 255 that reads "not annotated".
     shifted = masks.unsqueeze(1).float() - IGNORE
@@ -49,7 +49,7 @@ def warp(
     return images, (shifted + IGNORE).to(torch.uint8).squeeze(1)
 
 
-def _positions(transforms: Tensor, patch: Sequence[int]) -> Tensor:
+def positions(transforms: Tensor, patch: Sequence[int]) -> Tensor:
     """Return where each voxel of a patch comes from, (count, *patch, d): PyTorch's affine_grid by sums, as they take less time."""
     count, dimensions = transforms.shape[:2]
     *along, found = (column.view(count, *[1] * dimensions, dimensions) for column in transforms.unbind(dim=2))
