@@ -123,3 +123,20 @@ def test_a_blurred_image_is_a_mean_over_neighbours_that_exist(shape):
     kept = images.clone()
     torch.testing.assert_close(augment._blurred(images, kernel), wanted)
     assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize(
+    "shape", [shape for shape in SHAPES if len(shape) == 5] + [(2, 1, 5, 1, 9), (1, 1, 1, 1, 1), (2, 1, 9, 8, 7)]
+)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_volumes_are_moved_as_pytorch_moves_them(shape, mirror, monkeypatch):
+    draw = torch.Generator().manual_seed(1)
+    images = torch.randn(shape, generator=draw).transpose(3, 4).contiguous().transpose(3, 4)  # not in order of memory
+    masks = torch.randint(0, 4, (shape[0], *shape[2:]), generator=draw).to(torch.uint8)
+    free = {"mirror": mirror, "rotate_degrees": 45.0}
+    moved, labels = warp(images, masks, generator(2), **free)
+    monkeypatch.setattr(augment, "compiled", lambda _: None)
+    wanted, wanted_labels = warp(images, masks, generator(2), **free)
+    torch.testing.assert_close(moved, wanted, rtol=0, atol=1e-5)
+    assert torch.equal(labels, wanted_labels)
+    assert max(shape) == 1 or not torch.equal(labels, masks)

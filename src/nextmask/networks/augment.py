@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from nextmask.data.compiled import compiled
 from nextmask.data.pool import IGNORE
 from nextmask.networks.architecture import is_flat
 
@@ -41,12 +44,24 @@ def warp(
 ) -> tuple[Tensor, Tensor]:
     """Rotate, scale, move and mirror images and masks alike."""
     transforms = random_affine(len(images), images.shape[2:], generator, mirror=mirror, rotate_degrees=rotate_degrees)
+    loops = compiled("nextmask.networks.cpu_sampling") if images.ndim == 5 and images.device.type == "cpu" else None
+    if loops is not None:
+        return _sampled(loops, images, masks, transforms)
     grid = positions(transforms, images.shape[2:])
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     # Outside the patch grid_sample gives 0: shifted by 255 that reads "not annotated".
     shifted = masks.unsqueeze(1).float() - IGNORE
     shifted = functional.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return images, (shifted + IGNORE).to(torch.uint8).squeeze(1)
+
+
+def _sampled(loops: ModuleType, images: Tensor, masks: Tensor, transforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Do the same to volumes on a CPU in a third of the time: PyTorch takes their voxels one by one, and twice."""
+    images, masks = images.contiguous(), masks.contiguous()
+    moved, labels = torch.empty_like(images), torch.empty_like(masks)
+    arrays = (each.numpy() for each in (images, masks, transforms.contiguous()))
+    loops.sample(*arrays, np.uint8(IGNORE), moved.numpy(), labels.numpy())
+    return moved, labels
 
 
 def positions(transforms: Tensor, patch: Sequence[int]) -> Tensor:
