@@ -2,10 +2,10 @@
 
     python benchmarks/training.py [--threads 2] [--steps 30] [--turns 3]
 
-The usual way: dictionary transforms in a DataLoader over a CacheDataset, MONAI's own U-Net in float32 and PyTorch's usual order in
-memory (Project MONAI's tutorials), here with transforms of the same kinds and chances as nextmask's, DiceCELoss and AdamW. The
-network is the same function with weights of the same names and shapes. Drawn slices, so that nothing has to be at hand. Writes
-training.md beside itself.
+Slices and volumes, each with the network that nextmask derives. The usual way: dictionary transforms in a DataLoader over a
+CacheDataset, MONAI's own U-Net in float32 and PyTorch's usual order in memory (Project MONAI's tutorials), here with transforms of
+the same kinds and chances as nextmask's, DiceCELoss and AdamW. The network is the same function with weights of the same names and
+shapes. Images are drawn, so that nothing has to be at hand. Writes training.md beside itself.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,6 +37,7 @@ from monai.transforms import (
     RandGaussianSmoothd,
     RandScaleIntensityd,
     RandShiftIntensityd,
+    RandSimulateLowResolutiond,
 )
 
 from nextmask.networks.augment import augment_batch
@@ -49,7 +50,40 @@ from nextmask.training.predict import Segmenter
 from nextmask.training.train import fit
 
 HERE = Path(__file__).parent
-SLICES, SIDE, MEMBERS = 96, 128, 5
+MEMBERS = 5
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained on: so many images of that shape."""
+
+    name: str
+    images: int
+    shape: tuple[int, ...]
+
+    def pairs(self) -> Pairs:
+        """Draw images of patients, (1, *shape) float16, and their masks, (*shape) uint8."""
+        rng, found = np.random.default_rng(0), []
+        grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, side) for side in self.shape], indexing="ij"))
+        for _ in range(self.images):
+            centre = rng.uniform(-0.3, 0.3, (len(self.shape), *[1] * len(self.shape)))
+            distance = np.sqrt(((grid - centre) ** 2).sum(axis=0))
+            mask = np.select([distance < 0.2, distance < 0.3, np.abs(distance - 0.4) < 0.05], [3, 2, 1], 0).astype(
+                np.uint8
+            )
+            image = np.array([0.0, 1.0, -1.0, 2.0])[mask] + 0.3 * rng.standard_normal(self.shape)
+            found.append((image[None].astype(np.float16), mask))
+        return found
+
+    def config(self, wanted: argparse.Namespace) -> TrainConfig:
+        """Derive how these are trained."""
+        dimensions, steps = len(self.shape), wanted.steps
+        return derive_config([self.shape], 1, 4, dimensions=dimensions, device=wanted.device, iterations=steps)
+
+
+SLICES = Work("Slices", 96, (128, 128))
+VOLUMES = Work("Volumes", 24, (40, 56, 40))
 
 
 def main() -> None:
@@ -60,18 +94,37 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     wanted = parser.parse_args()
-    pairs = slices()
-    config = derive_config([(SIDE, SIDE)], 1, 4, dimensions=2, device=wanted.device, iterations=wanted.steps)
+    torch.set_num_threads(wanted.threads)
+    report([line for work in (SLICES, VOLUMES) for line in timed(work, wanted)], wanted)
+
+
+def timed(work: Work, wanted: argparse.Namespace) -> list[str]:
+    """Time training and prediction of one kind of images, and say what came out."""
+    pairs, config, device = work.pairs(), work.config(wanted), wanted.device
     ways: dict[str, Callable[[], float]] = {
-        "nextmask": partial(ours, pairs, config, wanted.device),
-        "nextmask, plus fixmatch": partial(ours, pairs, with_unlabeled(config), wanted.device),
-        "MONAI, DataLoader in the process": partial(monai_way, pairs, config, wanted.device, workers=0),
-        "MONAI, 2 worker processes": partial(monai_way, pairs, config, wanted.device, workers=2),
+        "nextmask": partial(ours, pairs, config, device),
+        "nextmask, plus fixmatch": partial(ours, pairs, with_unlabeled(config), device),
+        "MONAI, DataLoader in the process": partial(monai_way, pairs, config, device, workers=0),
+        "MONAI, 2 worker processes": partial(monai_way, pairs, config, device, workers=2),
     }
     rates = taking_turns(ways, wanted.turns, wanted.threads)
-    torch.set_num_threads(wanted.threads)
-    parts = shares(pairs, replace(config, iterations=wanted.steps), wanted.device)
-    report(rates, parts, predicting(pairs, config, wanted.device), config, wanted)
+    parts, predicted = shares(pairs, config, device), predicting(pairs, config, device)
+    data = parts["reading"] + parts["augmenting"]
+    widths, size = "-".join(map(str, config.features)), " x ".join(map(str, work.shape))
+    return [
+        "",
+        f"## {work.name}",
+        "",
+        f"The U-Net that nextmask derives ({widths} channels), {config.batch_size} of {size} voxels a step, {config.precision}.",
+        "",
+        *table(rates),
+        "",
+        f"Of a step of {parts['step']:.0f} ms, reading patches takes {parts['reading']:.1f} ms and augmenting them "
+        f"{parts['augmenting']:.1f} ms: {100 * data / parts['step']:.0f} %.",
+        "",
+        f"Prediction by {MEMBERS} members, one after another, takes {predicted['image']:.1f} ms for one; for "
+        f"{100 * predicted['networks'] / predicted['image']:.0f} % of that networks run.",
+    ]
 
 
 def taking_turns(ways: dict[str, Callable[[], float]], turns: int, threads: int) -> dict[str, list[float]]:
@@ -94,20 +147,7 @@ def with_unlabeled(config: TrainConfig) -> TrainConfig:
     return replace(config, objectives=(("supervised", 1.0), ("fixmatch", 1.0)))
 
 
-def slices() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draw slices of patients, (1, SIDE, SIDE) float16 and (SIDE, SIDE) uint8."""
-    rng, found = np.random.default_rng(0), []
-    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, SIDE)] * 2, indexing="ij"))
-    for _ in range(SLICES):
-        centre = rng.uniform(-0.3, 0.3, (2, 1, 1))
-        distance = np.sqrt(((grid - centre) ** 2).sum(axis=0))
-        mask = np.select([distance < 0.2, distance < 0.3, np.abs(distance - 0.4) < 0.05], [3, 2, 1], 0).astype(np.uint8)
-        image = np.array([0.0, 1.0, -1.0, 2.0])[mask] + 0.3 * rng.standard_normal((SIDE, SIDE))
-        found.append((image[None].astype(np.float16), mask))
-    return found
-
-
-def ours(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, device: str) -> float:
+def ours(pairs: Pairs, config: TrainConfig, device: str) -> float:
     """Return the steps per second of `fit`."""
     samples = [lambda pair=pair: pair for pair in pairs]
     images = [lambda pair=pair: pair[0] for pair in pairs]
@@ -123,7 +163,7 @@ def ours(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, device
     return (len(begun) - 1) / (begun[-1] - begun[0])
 
 
-def monai_way(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, device: str, workers: int) -> float:
+def monai_way(pairs: Pairs, config: TrainConfig, device: str, workers: int) -> float:
     """Return the steps per second of the usual loop."""
     data = [{"image": image.astype(np.float32), "mask": mask[None].astype(np.float32)} for image, mask in pairs]
     loader = DataLoader(
@@ -173,9 +213,10 @@ def endless(loader: Any, count: int) -> Iterator[Any]:
 
 
 def transforms(config: TrainConfig) -> Compose:
-    """Change images in the ways nextmask does, with the same chances; coarser images alone are left out, as they need volumes."""
-    both, one = ["image", "mask"], ["image"]
-    turn, size = np.radians(config.rotate_degrees), list(config.patch_size)
+    """Change images in the ways nextmask does, with the same chances; slices are not made coarser: MONAI's needs volumes."""
+    both, one, size = ["image", "mask"], ["image"], list(config.patch_size)
+    turn = [np.radians(config.rotate_degrees)] * (1 if config.dimensions == 2 else 3)
+    coarser = [RandSimulateLowResolutiond(one, prob=0.15, zoom_range=(0.5, 0.5))] if config.dimensions == 3 else []
     return Compose(
         [
             EnsureTyped(both),
@@ -184,12 +225,13 @@ def transforms(config: TrainConfig) -> Compose:
                 prob=0.8,
                 rotate_range=turn,
                 scale_range=0.3,
-                translate_range=0.1 * SIDE,
+                translate_range=[0.1 * side for side in size],
                 spatial_size=size,
                 mode=["bilinear", "nearest"],
                 padding_mode="border",
             ),
             RandGaussianSmoothd(one, prob=0.2),
+            *coarser,
             RandAdjustContrastd(one, prob=0.4, gamma=(0.7, 1.5)),
             RandScaleIntensityd(one, prob=0.4, factors=0.4),
             RandShiftIntensityd(one, prob=0.4, offsets=0.3),
@@ -198,8 +240,9 @@ def transforms(config: TrainConfig) -> Compose:
     )
 
 
-def shares(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, device: str) -> dict[str, float]:
+def shares(pairs: Pairs, config: TrainConfig, device: str) -> dict[str, float]:
     """Return the milliseconds of a step's parts: reading patches, augmenting them, and the step in all."""
+    step = 1 / ours(pairs, config, device)  # first, since it compiles what the others run
     where = torch.device(device)
     labeled = look_at_samples([lambda pair=pair: pair for pair in pairs], config, [0])
     reading = augmenting = 0.0
@@ -212,14 +255,12 @@ def shares(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, devi
         if where.type == "cuda":
             torch.cuda.synchronize()
         reading, augmenting = reading + read - begun, augmenting + time.perf_counter() - read
-    step = 1 / ours(pairs, config, device)
-    return {
-        name: 1000 * part / config.iterations for name, part in (("reading", reading), ("augmenting", augmenting))
-    } | {"step": 1000 * step}
+    milliseconds = 1000 / config.iterations
+    return {"reading": milliseconds * reading, "augmenting": milliseconds * augmenting, "step": 1000 * step}
 
 
-def predicting(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, device: str) -> dict[str, float]:
-    """Return the milliseconds that five networks need for a slice, of eight at once, and of these what networks run for."""
+def predicting(pairs: Pairs, config: TrainConfig, device: str) -> dict[str, float]:
+    """Return the milliseconds that five networks need for an image, and of these what networks run for."""
     where, running = torch.device(device), [0.0]
     networks = [place(build_unet(config, config.classes, seed), config, where).eval() for seed in range(MEMBERS)]
 
@@ -238,50 +279,37 @@ def predicting(pairs: list[tuple[np.ndarray, np.ndarray]], config: TrainConfig, 
         network.register_forward_pre_hook(started)
         network.register_forward_hook(ended)
     segmenter = Segmenter(config, networks[0], tuple(networks[1:]))
-    volumes = [np.stack([pairs[8 * row + k][0] for k in range(8)], axis=1) for row in range(len(pairs) // 8)]
-    for _ in segmenter.predict_members(volumes[0]):
+    images = [image for image, _ in pairs]
+    if config.dimensions == 2:
+        images = [np.stack(images[row : row + 8], axis=1) for row in range(0, len(images), 8)]  # volumes of slices
+    for _ in segmenter.predict_members(images[0]):
         pass  # what is compiled, cached or started the first time
     running[0], begun = 0.0, clock()
-    for volume in volumes:
-        for _ in segmenter.predict_members(volume):
+    for image in images:
+        for _ in segmenter.predict_members(image):
             pass
-    slices = 8 * len(volumes)
-    return {"slice": 1000 * (clock() - begun) / slices, "networks": 1000 * running[0] / slices}
+    return {"image": 1000 * (clock() - begun) / len(pairs), "networks": 1000 * running[0] / len(pairs)}
 
 
-def report(
-    rates: dict[str, list[float]],
-    parts: dict[str, float],
-    predicted: dict[str, float],
-    config: TrainConfig,
-    wanted: Any,
-) -> None:
-    """Write the table."""
+def table(rates: dict[str, list[float]]) -> list[str]:
+    """Say how many steps a second each way makes."""
     mine = float(np.median(rates["nextmask"]))
+    lines = ["| way | steps per second | nextmask is |", "| --- | --- | --- |"]
+    for name, found in rates.items():
+        middle = float(np.median(found))
+        lines.append(f"| {name} | {middle:.2f} ({min(found):.2f} to {max(found):.2f}) | {mine / middle:.2f}x as fast |")
+    return lines
+
+
+def report(parts: Sequence[str], wanted: argparse.Namespace) -> None:
+    """Write what was timed."""
     lines = [
         "# Training: steps per second",
         "",
         f"Written by `python benchmarks/training.py`, {time.strftime('%Y-%m-%d')}. {wanted.threads} threads, {platform.machine()}, "
-        f"device {wanted.device}; torch {torch.__version__}, MONAI {monai.__version__}. The U-Net that nextmask derives "
-        f"({'-'.join(map(str, config.features))} channels), {config.batch_size} slices of {SIDE} x {SIDE} a step, "
-        f"{config.precision}; {wanted.turns} turns of {wanted.steps} steps each, the ways taking turns, "
-        "each in a process of its own; medians, and from the "
-        "slowest turn to the fastest.",
-        "",
-        "| way | steps per second | nextmask is |",
-        "| --- | --- | --- |",
-    ]
-    for name, found in rates.items():
-        middle = float(np.median(found))
-        lines.append(f"| {name} | {middle:.2f} ({min(found):.2f} to {max(found):.2f}) | {mine / middle:.2f}x as fast |")
-    data = parts["reading"] + parts["augmenting"]
-    lines += [
-        "",
-        f"Of a step of {parts['step']:.0f} ms, reading patches takes {parts['reading']:.1f} ms and augmenting them "
-        f"{parts['augmenting']:.1f} ms: {100 * data / parts['step']:.0f} %.",
-        "",
-        f"Prediction by {MEMBERS} members, one after another, takes {predicted['slice']:.1f} ms for a slice, of eight at once; for "
-        f"{100 * predicted['networks'] / predicted['slice']:.0f} % of that networks run.",
+        f"device {wanted.device}; torch {torch.__version__}, MONAI {monai.__version__}. {wanted.turns} turns of {wanted.steps} "
+        "steps each, the ways taking turns, each in a process of its own; medians, and from the slowest turn to the fastest.",
+        *parts,
         "",
     ]
     (HERE / "training.md").write_text("\n".join(lines), encoding="utf-8")
