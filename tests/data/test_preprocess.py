@@ -222,3 +222,25 @@ def test_resampling_keeps_constants_and_the_mean(kernel, shape):
 def test_shrinking_averages_instead_of_skipping():
     stripes = np.tile([0.0, 1.0], 32).astype(np.float32)
     assert np.abs(resize(stripes, (16,)) - 0.5)[1:-1].max() < 0.05
+
+
+@pytest.mark.parametrize(("planar", "shape"), [(True, (9, 60, 40)), (False, (9, 60, 40)), (True, (60, 40))])
+def test_coordinates_say_where_a_voxel_lies_in_the_whole_image(planar, shape):
+    axes = ("z", "x") if len(shape) == 3 else ("x",)
+    derived = derive([scanned(shape, None)], planar=planar, limit=20, field=0.5, coordinates=axes)
+    assert Preprocessing.from_json(derived.to_json()) == derived
+    where = place(derived, scanned(shape, None), planar=planar)
+    out = to_working(np.random.default_rng(0).normal(size=(2, *shape)), derived, where).astype(float)
+    assert out.shape == (2 + len(axes), *where.working)
+    for axis, plane in zip(axes, out[2:], strict=True):
+        along = np.moveaxis(plane, "zyx".index(axis) - 3, 0)
+        assert np.ptp(along.reshape(len(along), -1), axis=1).max() == 0
+        first = along.reshape(len(along), -1)[:, 0]
+        assert np.allclose(np.diff(first), np.diff(first)[0], atol=0.01)
+        assert first[0] == pytest.approx(-first[-1], abs=0.01)
+        # The field of view holds the middle half of x, and all of z: the mean is that of the whole image.
+        assert first[-1] == pytest.approx(np.sqrt(3) * (0.5 if axis == "x" else 1) * (1 - 1 / len(first)), rel=0.01)
+
+
+def test_without_coordinates_keys_of_caches_stay_as_they_were():
+    assert "coordinates" not in derive([scanned()], planar=True, limit=128).to_json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nextmask.errors import StudyError
-from nextmask.study.config import FILE, StudyConfig, parse_config, read_config, write_config
+from nextmask.study.config import FILE, StudyConfig, parse_config, read_config, refuse_changed, write_config
 
 LEAST = {"images": "cases.csv", "classes": ["rv", "lv"]}
 
@@ -68,3 +68,17 @@ def test_broken_toml_names_the_line(tmp_path):
     (tmp_path / FILE).write_text("seed == 1")
     with pytest.raises(StudyError, match="line 1"):
         read_config(tmp_path)
+
+
+def test_a_study_of_an_earlier_release_lacks_settings_that_are_at_rest():
+    config = parse_config(LEAST, "it")
+    made = config.model_dump(mode="json")
+    del made["coordinates"]
+    refuse_changed(config, made)
+    with pytest.raises(StudyError, match="rests on: coordinates"):
+        refuse_changed(config.model_copy(update={"coordinates": ("z",)}), made)
+
+
+def test_each_axis_has_one_coordinate():
+    with pytest.raises(StudyError, match="each axis once"):
+        parse_config({**LEAST, "coordinates": ["z", "z"]}, "it")

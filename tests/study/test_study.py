@@ -218,7 +218,11 @@ def test_a_split_or_case_list_that_changed_is_noticed(home, name):
 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
-    [('"chamber", "wall"', '"wall", "chamber"', "classes"), ('unit = "slice"', 'unit = "whole"', "unit")],
+    [
+        ('"chamber", "wall"', '"wall", "chamber"', "classes"),
+        ('unit = "slice"', 'unit = "whole"', "unit"),
+        ("coordinates = []", 'coordinates = ["z"]', "coordinates"),
+    ],
 )
 def test_settings_that_the_study_rests_on_cannot_be_changed(home, old, new, named):
     path = home / "study.toml"

@@ -49,6 +49,29 @@ def test_networks_see_the_field_of_view_and_masks_stay_whole(patients, small_con
     assert study.rounds[0].stage == "done"
 
 
+def test_networks_are_told_where_a_slice_lies_and_encoders_of_intensities_are_not(patients, small_config):
+    asked, plain = (
+        Study.create(patients / name, small_config(unit="slice", working_size=20, coordinates=axes))
+        for name, axes in (("told", ["z"]), ("untold", []))
+    )
+    assert np.array_equal(asked.embed("intensity").array, plain.embed("intensity").array)
+    play(asked, patients / "patients" / "masks")
+    assert asked.rounds[0].stage == "done"
+    assert asked.rounds[0].training["config"]["channels"] == 2
+    rows = asked.pool.rows_of_case[asked.pool.cases[0].id]
+    first, last = (asked.labels.image(rows[k])[1] for k in (0, -1))
+    assert (first == first.min()).all()
+    assert (first == -last).all()
+    assert first.max() < -1
+    assert asked.embed("network").array.shape[0] == len(asked.pool)
+
+
+def test_pictures_have_no_place_along_z(patients, small_config):
+    config = StudyConfig(images=str(patients / "pictures" / "cases.csv"), classes=("lesion",), coordinates=("z",))
+    with pytest.raises(StudyError, match="pictures of two axes"):
+        Study.create(patients / "flat", config)
+
+
 def test_what_is_drawn_beyond_the_field_of_view_is_told(patients, small_config):
     study = Study.create(patients / "beyond", small_config(unit="slice", field_of_view=0.5))
     (asked,) = study.query(1, "random").samples

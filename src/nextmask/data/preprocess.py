@@ -18,6 +18,8 @@ from nextmask.data.scan import Scan
 
 Intensity = Literal["ct", "percentiles", "rgb"]
 
+AXES = "zyx"
+"""Names of axes in the order of arrays; pictures lack the first."""
 CLIP_PERCENTILES = (0.5, 99.5)
 CT_LIMITS = (-1000.0, 1000.0)
 """Hounsfield units beyond which no soft tissue, lung or trabecular bone lies; a wider window wastes contrast."""
@@ -35,6 +37,7 @@ class Preprocessing:
     of the longest in-plane side of an image) says how the grid changes. A spacing of 0 and a zoom of 1 leave an axis as it is.
     ``field`` is the share of both in-plane axes, around the image's centre, that is kept.
     ``low``/``high``/``mean``/``std`` have one number a channel; "percentiles" takes them from each image instead.
+    ``coordinates`` are axes along which one more channel each says where a voxel lies.
     """
 
     intensity: Intensity
@@ -47,6 +50,7 @@ class Preprocessing:
     longest: int | None = None
     crop: bool = False
     field: float | None = None
+    coordinates: tuple[str, ...] = ()
 
     def to_json(self) -> dict:
         """Return plain types, for the ledger and for cache keys."""
@@ -96,6 +100,7 @@ def derive(
     limit: int,
     window: tuple[float, float] | None = None,
     field: float | None = None,
+    coordinates: Sequence[str] = (),
 ) -> Preprocessing:
     """Derive the preprocessing from what was found in the images of the pool; no mask is used.
 
@@ -106,9 +111,11 @@ def derive(
             beyond their median resolution.
         window: a CT window in Hounsfield units that replaces the derived one.
         field: the share of both in-plane axes, around the centre, that networks see; all if None.
+        coordinates: axes along which networks are told where a voxel lies, of "z", "y" and "x".
     """
     grid = _derive_grid(scans, planar, limit, field)
-    return replace(grid, **_derive_intensity(scans, window), crop=_worth_cropping(scans, planar), field=field)
+    crop, intensity = _worth_cropping(scans, planar), _derive_intensity(scans, window)
+    return replace(grid, **intensity, crop=crop, field=field, coordinates=tuple(coordinates))
 
 
 def place(preprocessing: Preprocessing, scan: Scan, *, planar: bool) -> Placement:
@@ -138,14 +145,29 @@ def _within_field(
 
 
 def to_working(image: np.ndarray, preprocessing: Preprocessing, placement: Placement) -> np.ndarray:
-    """Crop, resample and normalise one image, (channels, *spatial) to (channels, *working) float16."""
-    out = np.empty((len(image), *placement.working), np.float16)
+    """Crop, resample and normalise one image, (channels, *spatial) to (channels, *working) float16.
+
+    Channels of coordinates follow those of the image (CoordConv: Liu et al. 2018, https://arxiv.org/abs/1807.03247).
+    """
+    coordinates = preprocessing.coordinates
+    out = np.empty((len(image) + len(coordinates), *placement.working), np.float16)
+    for channel, axis in enumerate(coordinates, start=len(image)):
+        out[channel] = _coordinate(placement, AXES.index(axis) - len(AXES))
     for channel, plane in enumerate(image):
         values = resize(plane[placement.box].astype(np.float32), placement.working)
         low, high, mean, std = _channel_intensity(values, preprocessing, channel)
         np.clip(values, low, high, out=values)
         out[channel] = (values - mean) / std
     return out
+
+
+def _coordinate(placement: Placement, axis: int) -> np.ndarray:
+    """Say where each working voxel lies along an axis of the whole image: mean 0 and variance 1 over that, as intensities have."""
+    working = placement.working[axis]
+    position = placement.start[axis] + (np.arange(working) + 0.5) * placement.kept[axis] / working
+    shape = [1] * len(placement.working)
+    shape[axis] = working
+    return (np.sqrt(3) * (2 * position / placement.full[axis] - 1)).reshape(shape)
 
 
 def mask_to_working(mask: np.ndarray, placement: Placement) -> np.ndarray:

@@ -29,6 +29,7 @@ FROZEN = (
     "test_fraction",
     "working_size",
     "field_of_view",
+    "coordinates",
     "window",
 )
 """Settings that a study's pool, split and masks rest on; the others may be changed between rounds."""
@@ -205,6 +206,11 @@ class StudyConfig(BaseModel):
     field_of_view: float | None = Field(
         None, gt=0, lt=1, description="share of both in-plane axes, around the centre, that is kept; all if not given"
     )
+    coordinates: tuple[Literal["z", "y", "x"], ...] = Field(
+        (),
+        description='axes along which networks are told where a voxel lies, by one more channel each: ["z"] for slices of '
+        "organs that always lie alike; see docs/training.md",
+    )
     window: tuple[float, float] | None = Field(
         None, description="CT window in Hounsfield units, if not the derived one"
     )
@@ -249,6 +255,13 @@ class StudyConfig(BaseModel):
                 "expected different angles from -180 to 180; 0, the image as it is, is always one of the views"
             )
         return degrees
+
+    @field_validator("coordinates")
+    @classmethod
+    def _distinct_axes(cls, axes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(axes)) != len(axes):
+            raise ValueError("expected each axis once")
+        return axes
 
     @field_validator("objectives")
     @classmethod
@@ -335,7 +348,8 @@ def checked(model: type[Model], values: dict[str, Any], where: str) -> Model:
 def refuse_changed(config: StudyConfig, made: dict[str, Any]) -> None:
     """Raise if a setting that the study rests on is no longer what it was made with (``made``: plain types)."""
     now = config.model_dump(mode="json")
-    changed = [name for name in FROZEN if now[name] != made.get(name)]
+    # Empty and absent are the same: a study of an earlier release does not know every setting.
+    changed = [name for name in FROZEN if (now[name] or None) != (made.get(name) or None)]
     if changed:
         was = "; ".join(f"{name} = {as_toml(made.get(name))}" for name in changed)
         raise StudyError(

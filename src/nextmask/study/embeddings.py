@@ -113,9 +113,9 @@ class Embedder:
         seen = {} if part.made["region"] == "whole" else {"region": {**part.made, "wanted": None}}
         told = {} if self.region == "whole" else {"region": part.in_short}
         used = {"encoder": encoder, "wanted": wanted, "segmenter": weights, **made, **told}
-        return Describer(
-            encoder, part.image, network, self.key({"encoder": encoder, "segmenter": weights, **seen}), used
-        )
+        trained_here = encoding.needs in ("segmenter", "pretraining") and encoder == wanted
+        image = part.image if trained_here else partial(self._without_coordinates, part.image)
+        return Describer(encoder, image, network, self.key({"encoder": encoder, "segmenter": weights, **seen}), used)
 
     def warm_start(self, start: str) -> WarmStart | None:
         """Open the weights that a training begins with: "scratch", a task, or a task "+decoder"."""
@@ -168,6 +168,11 @@ class Embedder:
             settings=settings,
             progress=self._told(f"pretraining ({task})"),
         )
+
+    def _without_coordinates(self, image: Callable[[int], np.ndarray], row: int) -> np.ndarray:
+        """Return the channels of intensities alone: nothing else is known to what was not trained on the pool's images."""
+        seen = image(row)
+        return seen[: len(seen) - len(self.labels.cache.preprocessing.coordinates)]
 
     def _given(self) -> tuple[Any, dict[str, Any]]:
         """Open the encoder that the user brought, and say which it is, files by their hashes."""

@@ -559,7 +559,18 @@ def _created(folder: Path, config: StudyConfig, cohort: Cohort) -> dict[str, Any
         )
     planar = config.unit == "slice" or len(pool.scans[0].shape) == 2
     limit = config.working_size or working_limit(choose_device(config.device), planar)
-    derived = derive(pool.scans, planar=planar, limit=limit, window=config.window, field=config.field_of_view)
+    if "z" in config.coordinates and len(pool.scans[0].shape) == 2:
+        raise StudyError(
+            'coordinates = ["z"], and the images are pictures of two axes. Expected some of "y" and "x". Leave "z" out.'
+        )
+    derived = derive(
+        pool.scans,
+        planar=planar,
+        limit=limit,
+        window=config.window,
+        field=config.field_of_view,
+        coordinates=config.coordinates,
+    )
     return {
         "config": config.model_dump(mode="json"),
         "content": cohort.content(),
