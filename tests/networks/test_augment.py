@@ -104,6 +104,16 @@ def test_intensities_stay_finite_and_constant_images_survive(patch):
     assert 0.5 < changed.std() / images.std() < 2
 
 
+@pytest.mark.parametrize("patch", PATCHES)
+def test_a_channel_that_is_one_value_all_over_gets_no_noise(patch):
+    """A slice's coordinate is such a channel, and losses that tell voxels apart by their values see it."""
+    images = torch.cat([blocks(patch, 32)[0], torch.full((32, 1, *patch), 1.2)], dim=1)
+    changed, _ = augment_batch(images, torch.zeros((32, *patch), dtype=torch.uint8), generator(), **FREE)
+    spread = changed.flatten(2).std(dim=2)
+    assert spread[:, 1].max() < 1e-5
+    assert spread[:, 0].min() > 0.01
+
+
 SHAPES = [(2, 1, 12, 17), (2, 3, 1, 9), (2, 2, 6, 7, 10), (2, 1, 1, 8, 9)]
 
 

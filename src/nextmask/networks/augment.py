@@ -25,6 +25,8 @@ WARPED = 0.8
 SCALE = 1.3
 SHIFT = 0.1
 """Largest move, as a share of the patch."""
+FLAT = 1e-4
+"""Range of values below which a channel is one value all over but for rounding; images have a standard deviation near 1."""
 
 
 def augment_batch(
@@ -107,12 +109,15 @@ def _rotations(angles: Tensor, dimensions: int) -> Tensor:
 def change_intensities(images: Tensor, generator: Generator) -> Tensor:
     """Change sharpness, contrast, brightness and gamma, and add noise, each in a part of the images."""
     images = _soften(images, generator)
-    images = _gamma(images, generator)
+    low, width = _range(images)
+    images = _gamma(images, low, width, generator)
     mean = images.mean(dim=_space(images), keepdim=True)
     contrast = torch.exp(sometimes(images, 0.4, -0.4, 0.4, generator))
     brightness = sometimes(images, 0.4, -0.3, 0.3, generator)
     noise = torch.randn(images.shape, generator=generator, device=images.device)
-    return (images - mean) * contrast + mean + brightness + noise * sometimes(images, 0.3, 0.0, 0.2, generator)
+    # What is one value all over, as the coordinate of a slice, was not measured and has no noise.
+    strength = sometimes(images, 0.3, 0.0, 0.2, generator) * (width > FLAT)
+    return (images - mean) * contrast + mean + brightness + noise * strength
 
 
 def _soften(images: Tensor, generator: Generator) -> Tensor:
@@ -139,10 +144,15 @@ def _blurred(images: Tensor, kernel: Sequence[int]) -> Tensor:
     return images
 
 
-def _gamma(images: Tensor, generator: Generator) -> Tensor:
-    """Bend the grey scale between the image's own minimum and maximum."""
+def _range(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the minimum of each image and channel, and how far above it the maximum lies."""
     low = images.amin(dim=_space(images), keepdim=True)
-    width = (images.amax(dim=_space(images), keepdim=True) - low).clamp(min=1e-6)
+    return low, images.amax(dim=_space(images), keepdim=True) - low
+
+
+def _gamma(images: Tensor, low: Tensor, width: Tensor, generator: Generator) -> Tensor:
+    """Bend the grey scale between the image's own minimum and maximum."""
+    width = width.clamp(min=1e-6)
     gamma = torch.exp(sometimes(images, 0.4, -0.4, 0.4, generator))
     return ((images - low) / width).clamp(min=0).pow(gamma) * width + low
 
