@@ -122,7 +122,8 @@ def timed(work: Work, wanted: argparse.Namespace) -> list[str]:
         f"Of a step of {parts['step']:.0f} ms, reading patches takes {parts['reading']:.1f} ms and augmenting them "
         f"{parts['augmenting']:.1f} ms: {100 * data / parts['step']:.0f} %.",
         "",
-        f"Prediction by {MEMBERS} members, one after another, takes {predicted['image']:.1f} ms for one; for "
+        f"Prediction by {MEMBERS} members, one after another, takes {predicted['image']:.1f} ms for one"
+        f"{', eight slices at once' if config.dimensions == 2 else ''}; for "
         f"{100 * predicted['networks'] / predicted['image']:.0f} % of that networks run.",
     ]
 

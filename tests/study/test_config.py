@@ -75,7 +75,7 @@ def test_a_study_of_an_earlier_release_lacks_settings_that_are_at_rest():
     made = config.model_dump(mode="json")
     del made["coordinates"]
     refuse_changed(config, made)
-    with pytest.raises(StudyError, match="rests on: coordinates"):
+    with pytest.raises(StudyError, match=r"rests on: coordinates\. Expected, as it was made: no coordinates\."):
         refuse_changed(config.model_copy(update={"coordinates": ("z",)}), made)
 
 

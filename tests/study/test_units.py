@@ -64,6 +64,8 @@ def test_networks_are_told_where_a_slice_lies_and_encoders_of_intensities_are_no
     assert (first == -last).all()
     assert first.max() < -1
     assert asked.embed("network").array.shape[0] == len(asked.pool)
+    predicted = asked.predict(patients / "new", images=patients / "patients" / "images")
+    assert len(predicted.written) == 5
 
 
 def test_pictures_have_no_place_along_z(patients, small_config):

@@ -351,7 +351,9 @@ def refuse_changed(config: StudyConfig, made: dict[str, Any]) -> None:
     # Empty and absent are the same: a study of an earlier release does not know every setting.
     changed = [name for name in FROZEN if (now[name] or None) != (made.get(name) or None)]
     if changed:
-        was = "; ".join(f"{name} = {as_toml(made.get(name))}" for name in changed)
+        was = "; ".join(
+            f"{name} = {as_toml(made[name])}" if made.get(name) is not None else f"no {name}" for name in changed
+        )
         raise StudyError(
             f"{FILE} was changed in what the study rests on: {', '.join(changed)}. Expected, as it was made: {was}. "
             "Put it back, or create a new study."
